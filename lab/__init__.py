@@ -1,0 +1,20 @@
+"""A broker failure-mode simulation lab for Celery. This is what a scenario imports."""
+
+from __future__ import annotations
+
+from lab.judge import Expectation, Outcome
+from lab.rig import Rig, Worker, kill_child, kill_worker
+from lab.scenario import Axis, Cell, Scenario, scenario
+
+__all__ = [
+    "Axis",
+    "Cell",
+    "Expectation",
+    "Outcome",
+    "Rig",
+    "Scenario",
+    "Worker",
+    "kill_child",
+    "kill_worker",
+    "scenario",
+]

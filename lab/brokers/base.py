@@ -1,0 +1,99 @@
+"""What every broker family offers: readiness, a fresh namespace per trial, and its backlog."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+from lab.brokers.profile import Profile, fill
+from lab.engine.adapter import LOOPBACK, Engine, Node, NodeSpec, free_port
+from lab.errors import LabError, PortTaken
+from lab.history import Backlog
+
+ALIAS = "broker"
+START_ATTEMPTS = 3
+
+
+class BrokerSilent(LabError):
+    """The broker did not answer just now; ask again until the deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much a namespace holds. ``unacked`` and ``consumers`` are ``None`` where not told apart."""
+
+    ready: int
+    unacked: int | None
+    consumers: int | None
+
+
+class Namespace(ABC):
+    """A database or virtual host of one trial: nothing in it is shared with another trial."""
+
+    url: str
+
+    @abstractmethod
+    def depth(self) -> Depth:
+        """Count what is held now. Raises :class:`BrokerSilent`."""
+
+    @abstractmethod
+    def backlog(self, still: Callable[[], None]) -> Backlog:
+        """Read the ids held. The workers are frozen; ``still()`` ends them for good."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Delete everything in it. A broker that is gone has nothing left to delete."""
+
+
+class Broker(ABC):
+    """One running broker of a profile, published on fixed ports of 127.0.0.1."""
+
+    ports: tuple[str, ...]
+
+    def __init__(self, engine: Engine, profile: Profile, network: str, name: str) -> None:
+        self.profile = profile
+        self.password = secrets.token_hex(16)
+        for attempt in Retrying(
+            stop=stop_after_attempt(START_ATTEMPTS),
+            retry=retry_if_exception_type(PortTaken),
+            reraise=True,
+        ):
+            with attempt:
+                self.public = {variable: free_port() for variable in self.ports}
+                self.node = engine.start(self._spec(network, name))
+
+    def _spec(self, network: str, name: str) -> NodeSpec:
+        service = self.profile.service
+        variables = {
+            "LAB_VERSION": self.profile.version,
+            "LAB_PASSWORD": self.password,
+            **{variable: str(port) for variable, port in self.public.items()},
+        }
+        pairs = [fill(port, variables).removeprefix(f"{LOOPBACK}:").split(":") for port in service.ports]
+        return NodeSpec(
+            name=name,
+            image=self.profile.image,
+            command=[fill(word, variables) for word in service.command],
+            network=network,
+            alias=ALIAS,
+            hostname=service.hostname,
+            environment={key: fill(value, variables) for key, value in service.environment.items()},
+            ports={int(inner): int(public) for public, inner in pairs},
+        )
+
+    @abstractmethod
+    def version(self) -> str:
+        """Ask the broker itself. A real round trip; raises :class:`BrokerSilent` while it boots."""
+
+    @abstractmethod
+    def open(self, number: int) -> Namespace:
+        """A fresh namespace. ``number`` is different for every trial on this broker."""
+
+
+def node_of(broker: Broker) -> Node:
+    """The broker's container."""
+    return broker.node

@@ -1,0 +1,136 @@
+"""RabbitMQ: a virtual host per trial; ids are read by AMQP, virtual hosts are made over HTTP.
+
+A consumer's unacknowledged messages cannot be read while it lives, and return to the queue when its
+channel closes. So the backlog is read twice: once while the workers are frozen (what is ready), once
+when they are dead and the queue has no consumer any more (ready and unacknowledged).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pika
+import requests
+from pika.adapters.blocking_connection import BlockingChannel
+
+from lab.brokers.base import ALIAS, Broker, BrokerSilent, Depth, Namespace
+from lab.engine.adapter import LOOPBACK
+from lab.errors import DeadlineExpired
+from lab.history import Backlog
+
+USER = "lab"
+QUEUE = "celery"
+ANSWER_SECONDS = 5.0
+POLL_SECONDS = 0.02
+NOT_FOUND = 404
+
+
+class RabbitMQ(Broker):
+    """A RabbitMQ server with its management interface."""
+
+    ports = ("LAB_PORT", "LAB_ADMIN_PORT")
+
+    def admin(self, method: str, path: str, body: object = None) -> requests.Response:
+        """One call of the management interface. Raises :class:`BrokerSilent`."""
+        url = f"http://{LOOPBACK}:{self.public['LAB_ADMIN_PORT']}/api/{path}"
+        with _asking():
+            answer = requests.request(
+                method, url, json=body, auth=(USER, self.password), timeout=ANSWER_SECONDS
+            )
+            if answer.status_code != NOT_FOUND:
+                answer.raise_for_status()
+        return answer
+
+    @contextmanager
+    def channel(self, virtual_host: str) -> Iterator[BlockingChannel]:
+        """A channel of a connection of its own. Raises :class:`BrokerSilent`."""
+        parameters = pika.ConnectionParameters(
+            host=LOOPBACK,
+            port=self.public["LAB_PORT"],
+            virtual_host=virtual_host,
+            credentials=pika.PlainCredentials(USER, self.password),
+            socket_timeout=ANSWER_SECONDS,
+            blocked_connection_timeout=ANSWER_SECONDS,
+        )
+        with _asking():
+            connection = pika.BlockingConnection(parameters)
+            try:
+                yield connection.channel()
+            finally:
+                if connection.is_open:
+                    connection.close()
+
+    def version(self) -> str:
+        version = str(self.admin("GET", "overview").json()["rabbitmq_version"])
+        with self.channel("/"):
+            return version
+
+    def open(self, number: int) -> Namespace:
+        name = f"trial-{number}"
+        self.admin("PUT", f"vhosts/{name}")
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        self.admin("PUT", f"permissions/{name}/{USER}", everything)
+        return VirtualHost(self, name)
+
+
+class VirtualHost(Namespace):
+    """One virtual host of a server."""
+
+    def __init__(self, broker: RabbitMQ, name: str) -> None:
+        self.url = f"amqp://{USER}:{broker.password}@{ALIAS}:5672/{name}"
+        self._broker = broker
+        self._name = name
+
+    def depth(self) -> Depth:
+        with self._broker.channel(self._name) as channel:
+            try:
+                frame = channel.queue_declare(QUEUE, passive=True)
+            except pika.exceptions.ChannelClosedByBroker as error:
+                if error.reply_code == NOT_FOUND:
+                    return Depth(ready=0, unacked=None, consumers=0)
+                raise
+        return Depth(frame.method.message_count, None, frame.method.consumer_count)
+
+    def backlog(self, still: Callable[[], None]) -> Backlog:
+        ready = self._ready_ids()
+        still()
+        self._await_no_consumer()
+        everything = self._ready_ids()
+        unacked = Counter(everything) - Counter(ready)
+        return Backlog(ready=tuple(sorted(ready)), unacked=tuple(sorted(unacked.elements())))
+
+    def _await_no_consumer(self) -> None:
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while self.depth().consumers:
+            if time.monotonic() > deadline:
+                raise DeadlineExpired("RabbitMQ still counts a consumer that is dead", "run it again")
+            time.sleep(POLL_SECONDS)
+
+    def _ready_ids(self) -> list[str]:
+        """Take every message without acknowledging: closing the channel gives them all back."""
+        if self.depth().ready == 0:
+            return []
+        ids: list[str] = []
+        with self._broker.channel(self._name) as channel:
+            while True:
+                method, properties, _ = channel.basic_get(QUEUE)
+                if method is None:
+                    return ids
+                ids.append(str((properties.headers or {}).get("id")))
+
+    def close(self) -> None:
+        try:
+            self._broker.admin("DELETE", f"vhosts/{self._name}")
+        except BrokerSilent:
+            return  # the broker itself is being removed, or was the victim
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    try:
+        yield
+    except (pika.exceptions.AMQPError, requests.RequestException, OSError) as error:
+        raise BrokerSilent(f"RabbitMQ does not answer: {error!r}") from error

@@ -1,0 +1,291 @@
+"""The commands. Thin: each names what it needs, calls it, and turns errors into a line and a code."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from lab import errors
+from lab.brokers.profile import Profile, names
+from lab.engine import doctor as checks
+from lab.engine.adapter import Engine
+from lab.engine.images import default_celery, ensure, ensure_worker
+from lab.engine.install import find_or_start
+from lab.errors import Interrupted, LabError, UsageError
+from lab.judge import Status
+from lab.matrix import Run
+from lab.report import terminal
+from lab.scenario import Cell, Scenario, find, registered
+from lab.settings import parse
+from lab.store import Store, TrialResult, rejudge
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT_PROFILES = ("redis-aof-everysec", "rabbitmq-classic")
+JOBS_PER_CORE = 2
+
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Commands(click.Group):
+    """Turns every error of the lab into one line and its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LabError as error:
+            message(error)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            message(Interrupted("interrupted", ""))
+            sys.exit(errors.INTERRUPTED)
+
+
+def message(error: LabError) -> None:
+    """One line: what was wrong, and what to do."""
+    remedy = f" -> {escape(error.remedy)}" if error.remedy else ""
+    err.print(f"[bold red]lab:[/] {escape(error.wrong)}{remedy}")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """With these Celery settings, is a task lost when X dies? The lab answers by doing it."""
+
+
+@main.command()
+@click.argument("name")
+@click.option("--broker", "brokers", multiple=True, help="A profile, like redis-none or rabbitmq-quorum@3.10; or all.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A Celery setting: narrows or extends.")
+@click.option("--victim", help="Only this victim.")
+@click.option("--phase", help="Only this phase.")
+@click.option("--trials", default=1, show_default=True, type=click.IntRange(1, 10_000), help="Trials of each cell.")
+@click.option("--jobs", type=click.IntRange(1, 64), help="Trials side by side.  [default: two for each core]")
+@click.option("--celery", help="Celery version in the workers.  [default: that of the lock file]")
+@click.option("--results", type=click.Path(path_type=Path), default=ROOT / "results", help="Where results go.")
+@click.option("--keep", is_flag=True, help="Leave the containers for a look; lab clean removes them.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line per trial on standard output, nothing else.")
+def run(name: str, **options: Any) -> None:
+    """Run a scenario."""
+    sys.exit(_run(_scenario(name), **options))
+
+
+def _run(
+    scenario: Scenario,
+    *,
+    brokers: Sequence[str],
+    assignments: Sequence[str],
+    victim: str | None,
+    phase: str | None,
+    trials: int,
+    jobs: int | None,
+    celery: str | None,
+    results: Path,
+    keep: bool,
+    as_json: bool,
+) -> int:
+    started = time.monotonic()
+    version = celery or default_celery()
+    profiles = [Profile.load(label) for label in _profiles(brokers)]
+    chosen = {name: token for name, token in (("victim", victim), ("phase", phase)) if token}
+    given = dict(parse(assignment) for assignment in assignments)
+    cells = _possible(scenario, list(scenario.cells([p.label for p in profiles], version, given, chosen)))
+    store = Store(results)
+    store.prepare()
+    say = functools.partial(_say, started)
+    done: list[TrialResult] = []
+    with _engine(say, keep=keep) as engine:
+        for image in dict.fromkeys(profile.image for profile in profiles):
+            ensure(engine, image, say)
+        plan = Run(
+            engine=engine,
+            store=store,
+            image=ensure_worker(engine, version, say),
+            celery=version,
+            jobs=jobs or JOBS_PER_CORE * (os.cpu_count() or 1),
+            keep=keep,
+        )
+        with _interruptible(plan.stop, engine):
+            for result in plan.trials(scenario, cells, trials):
+                done.append(result)
+                if not as_json:
+                    _show(result)
+    if as_json:
+        click.echo(terminal.as_json(done))
+    else:
+        terminal.summary(out, done, time.monotonic() - started)
+    return exit_code(done)
+
+
+def exit_code(results: Sequence[TrialResult]) -> int:
+    """A surprise outranks what is inconclusive."""
+    seen = {result.status for result in results}
+    if Status.SURPRISE in seen:
+        return errors.SURPRISE
+    return errors.INCONCLUSIVE if Status.INCONCLUSIVE in seen else errors.OK
+
+
+def _profiles(brokers: Sequence[str]) -> Sequence[str]:
+    if "all" in brokers:
+        return names()
+    return tuple(dict.fromkeys(brokers)) or DEFAULT_PROFILES
+
+
+def _possible(scenario: Scenario, cells: list[Cell]) -> list[Cell]:
+    """Leave out what cannot be, and say so; nothing left is an error."""
+    if not cells:
+        raise UsageError("no cell of this scenario has these settings", "loosen --set, --victim or --phase")
+    reasons = {cell.id: scenario.exclusion(cell) for cell in cells}
+    possible = [cell for cell in cells if reasons[cell.id] is None]
+    for reason in sorted({reason for reason in reasons.values() if reason}):
+        left_out = sum(found == reason for found in reasons.values())
+        if not possible:
+            raise UsageError(f"this cannot be: {reason}", "choose another victim or pool")
+        err.print(f"not run: {left_out} cells: {escape(reason)}")
+    return possible
+
+
+def _show(result: TrialResult) -> None:
+    out.print(terminal.line(result))
+    for text in terminal.details(result):
+        out.print(text)
+
+
+def _say(started: float, text: str) -> None:
+    err.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {escape(text)}")
+
+
+@contextmanager
+def _engine(say: Callable[[str], None], *, keep: bool = False) -> Iterator[Engine]:
+    """An engine with nothing on it of labs that died; at the end, nothing of this one either."""
+    engine = find_or_start(secrets.token_hex(4), say)
+    _sweep(engine, say)
+    try:
+        yield engine
+    finally:
+        if keep:
+            err.print(f"kept: {', '.join(engine.leftovers(run=engine.run).names())}")
+        else:
+            engine.remove(engine.leftovers(run=engine.run))
+
+
+def _sweep(engine: Engine, say: Callable[[str], None]) -> None:
+    left = engine.leftovers()
+    if left.names():
+        say(f"removing {len(left.names())} things that a dead run left behind")
+        engine.remove(left)
+
+
+@contextmanager
+def _interruptible(stop: threading.Event, engine: Engine) -> Iterator[None]:
+    """First Ctrl-C: stop, revert, remove. Second: say what is left, and go at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not stop.is_set():
+            stop.set()
+            err.print("interrupted: removing what this run made; once more to leave at once")
+            return
+        left = Engine(run=engine.run, allow_remote=True).leftovers(run=engine.run).names()
+        err.print(f"left behind: {', '.join(left) or 'nothing'} -> remove it with: lab clean")
+        os._exit(errors.INTERRUPTED)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@main.command(name="list")
+def list_command() -> None:
+    """Scenarios with their questions, and broker profiles with their promises."""
+    for scenario in _scenarios().values():
+        out.print(f"[bold]{scenario.name}[/]  {escape(scenario.asks)}")
+        for axis in scenario.axes:
+            out.print(f"    {axis.name}: {', '.join(axis.choices)}")
+    out.print()
+    for label in names():
+        profile = Profile.load(label)
+        out.print(f"[bold]{label}[/]  {escape(profile.promise)} ({profile.image})")
+
+
+@main.command()
+def doctor() -> None:
+    """What this machine has and lacks, with the command that mends it."""
+    found = checks.examine(default_celery(), [Profile.load(label).image for label in DEFAULT_PROFILES])
+    for check in found:
+        mark = "[green]has  [/]" if check.ok else "[red]lacks[/]"
+        out.print(f"{mark} {escape(check.what)}" + (f" -> {escape(check.remedy)}" if check.remedy else ""))
+    sys.exit(errors.OK if all(check.ok for check in found) else errors.ENVIRONMENT)
+
+
+@main.command()
+@click.option("--broker", "brokers", multiple=True, help="Profiles to have images for; or all.")
+@click.option("--celery", help="Celery version to have a worker image for.")
+def setup(brokers: Sequence[str], celery: str | None) -> None:
+    """Have an engine and every image. Does nothing when all is there."""
+    say = functools.partial(_say, time.monotonic())
+    with _engine(say) as engine:
+        for image in dict.fromkeys(Profile.load(label).image for label in _profiles(brokers)):
+            ensure(engine, image, say)
+        image = ensure_worker(engine, celery or default_celery(), say)
+        out.print(f"ready: engine {engine.version} at {escape(engine.endpoint)}, worker image {escape(image)}")
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def clean(dry_run: bool) -> None:
+    """Remove what dead runs left behind, and nothing else."""
+    engine = Engine(run="clean", allow_remote=bool(os.environ.get("LAB_ALLOW_REMOTE")))
+    left = engine.leftovers()
+    for name in left.names():
+        out.print(f"{'would remove' if dry_run else 'removing'} {escape(name)}")
+    if not left.names():
+        out.print("nothing is left behind")
+    if not dry_run:
+        engine.remove(left)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def judge(files: Sequence[Path]) -> None:
+    """Judge stored histories again, and say whether the verdict differs."""
+    differ = 0
+    for path in files:
+        again = rejudge(path)
+        differ += not again.same
+        word = "[green]the same[/]" if again.same else "[bold red]differs[/]"
+        out.print(f"{word}  {escape(again.cell)}  {escape(str(again.now['status']))}  "
+                  f"{escape(terminal.counted(again.now['counts']))}")
+        if not again.same:
+            out.print(f"    then  {escape(str(again.then['status']))}  {escape(terminal.counted(again.then['counts']))}")
+    sys.exit(errors.SURPRISE if differ else errors.OK)
+
+
+def _scenarios() -> dict[str, Scenario]:
+    for path in sorted((ROOT / "scenarios").glob("*.py")):
+        spec = importlib.util.spec_from_file_location(f"scenarios.{path.stem}", path)
+        if spec and spec.loader:
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    return registered()
+
+
+def _scenario(name: str) -> Scenario:
+    _scenarios()
+    return find(name)
+

@@ -1,0 +1,1 @@
+"""The container engine behind one adapter: the only floor that imports ``docker``."""

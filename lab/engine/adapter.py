@@ -1,0 +1,364 @@
+"""Networks, nodes, images and logs of one container engine, in the lab's words and errors.
+
+Every error of the SDK becomes one of ours here, and every object is labelled when it is created.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import docker
+import requests
+import urllib3
+from docker.context import ContextAPI
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+
+from lab.engine.owner import OWNER, RUN, Owner, is_abandoned
+from lab.errors import (
+    CleanupFailed,
+    EngineGone,
+    EnvironmentLacks,
+    ImageMissing,
+    Inconclusive,
+    LabError,
+    NoEngine,
+    NoSpace,
+    PortTaken,
+    UsageError,
+)
+
+ANSWER_SECONDS = 30
+POOL = 64
+LOOPBACK = "127.0.0.1"
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn what the SDK raises while ``doing`` something into an error of ours."""
+    try:
+        yield
+    except ImageNotFound as error:
+        raise ImageMissing(f"cannot {doing}: {_reason(error)}", "run: make setup") from error
+    except APIError as error:
+        raise _from_api(doing, _reason(error)) from error
+    except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        wrong = f"the engine stopped answering while the lab tried to {doing} ({type(error).__name__})"
+        raise EngineGone(wrong, "start it again (lab doctor says how), then run: lab clean") from error
+
+
+def _from_api(doing: str, reason: str) -> LabError:
+    low = reason.lower()
+    if "port is already allocated" in low or "address already in use" in low:
+        return PortTaken(f"cannot {doing}: {reason}", "another program took the port; run it again")
+    if "no space left" in low:
+        return NoSpace(f"cannot {doing}: {reason}", "free disk space of the engine, e.g. docker system df")
+    if "address pool" in low:
+        return EnvironmentLacks(f"cannot {doing}: {reason}", "too many networks; run: lab clean")
+    return EngineGone(f"cannot {doing}: {reason}", "see lab doctor")
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "explanation", None) or str(error)
+    return " ".join(str(text).split())
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One container to start. ``ports`` maps a container port to a port of 127.0.0.1."""
+
+    name: str
+    image: str
+    command: Sequence[str]
+    network: str
+    alias: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    user: str | None = None
+    ports: Mapping[int, int] = field(default_factory=dict)
+    hostname: str | None = None
+    unprivileged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What the engine says of a container: a killed one has ``exit_code`` 137 (128 + SIGKILL)."""
+
+    running: bool
+    paused: bool
+    exit_code: int
+    oom_killed: bool
+
+
+class Node:
+    """One container. The engine keeps its output whatever happens to it."""
+
+    def __init__(self, api: Any, container: str, name: str) -> None:
+        self._api = api
+        self.id = container
+        self.name = name
+
+    def kill(self, signal: str = "SIGKILL") -> None:
+        """Send a signal to the first process."""
+        with translated(f"kill {self.name}"):
+            self._api.kill(self.id, signal=signal)
+
+    def pause(self) -> None:
+        """Freeze every process of the node."""
+        with translated(f"pause {self.name}"):
+            self._api.pause(self.id)
+
+    def unpause(self) -> None:
+        """Let the frozen processes go on."""
+        with translated(f"unpause {self.name}"):
+            self._api.unpause(self.id)
+
+    def state(self) -> NodeState:
+        """Ask the engine."""
+        with translated(f"inspect {self.name}"):
+            state = self._api.inspect_container(self.id)["State"]
+        return NodeState(state["Running"], state["Paused"], state["ExitCode"], state["OOMKilled"])
+
+    def image_id(self) -> str:
+        """The digest of the image that it runs."""
+        with translated(f"inspect {self.name}"):
+            return str(self._api.inspect_container(self.id)["Image"])
+
+    def execute(self, argv: Sequence[str]) -> int:
+        """Run a command in the node to its end and return its exit code.
+
+        Raises :class:`Inconclusive` when the engine cannot tell the exit code (the node died under it).
+        """
+        with translated(f"execute {argv[0]} in {self.name}"):
+            handle = self._api.exec_create(self.id, list(argv))["Id"]
+            self._api.exec_start(handle)  # reads the output to its end, and so waits for the command
+            code = self._api.exec_inspect(handle)["ExitCode"]
+        if code is None:
+            raise Inconclusive(f"{argv[0]} in {self.name} was cut off", "run it again")
+        return int(code)
+
+    def put(self, folder: str, name: str, data: bytes) -> None:
+        """Write a file into the node through the engine: no network that a fault could cut."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o644
+            archive.addfile(entry, io.BytesIO(data))
+        with translated(f"write {name} into {self.name}"):
+            self._api.put_archive(self.id, folder, buffer.getvalue())
+
+    def log(self, *, errors: bool = False) -> bytes:
+        """The whole standard output so far, or the whole standard error."""
+        with translated(f"read the log of {self.name}"):
+            return bytes(self._api.logs(self.id, stdout=not errors, stderr=errors))
+
+    def follow(self) -> Iterator[bytes]:
+        """Lines as they come, from the first. Ends silently when the node or the connection ends."""
+        with translated(f"follow the log of {self.name}"):
+            stream = self._api.logs(self.id, stdout=True, stderr=False, stream=True, follow=True)
+            rest = b""
+            for chunk in stream:
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from lines
+
+    def remove(self) -> None:
+        """Kill it and remove it with its volumes; one that is gone already is fine."""
+        with translated(f"remove {self.name}"):
+            try:
+                self._api.remove_container(self.id, force=True, v=True)
+            except NotFound:
+                return
+
+
+class Engine:
+    """One engine, as one run sees it. Raises :class:`NoEngine` when none answers."""
+
+    def __init__(self, *, run: str, allow_remote: bool = False) -> None:
+        self.run = run
+        self.endpoint = endpoint()
+        self._labels = Owner.me().labels(run)
+        if not allow_remote and not _is_local(self.endpoint):
+            raise UsageError(
+                f"the engine {self.endpoint} is not on this machine",
+                "to use it all the same, set LAB_ALLOW_REMOTE=1",
+            )
+        try:
+            self._api = docker.from_env(timeout=ANSWER_SECONDS, max_pool_size=POOL).api
+            version = self._api.version()
+            self.version, self.kernel = str(version["Version"]), str(version["KernelVersion"])
+        except (DockerException, requests.RequestException, OSError) as error:
+            raise NoEngine(f"no engine answers at {self.endpoint}", "run: make setup") from error
+
+    def info(self) -> Mapping[str, Any]:
+        """What the engine says of itself and its host."""
+        with translated("ask the engine about itself"):
+            return dict(self._api.info())
+
+    def image_id(self, image: str) -> str | None:
+        """The id of a local image, ``None`` when it is not here."""
+        with translated(f"look for the image {image}"):
+            try:
+                return str(self._api.inspect_image(image)["Id"])
+            except ImageNotFound:
+                return None
+
+    def pull(self, image: str) -> None:
+        """Pull an image from its registry."""
+        with translated(f"pull {image}"):
+            self._api.pull(image)
+
+    def import_image(self, image: str, archive: str) -> None:
+        """Make an image of a file-system archive."""
+        repository, _, tag = image.partition(":")
+        with translated(f"import {image}"):
+            answer = self._api.import_image_from_file(archive, repository=repository, tag=tag)
+            if "error" in str(answer):
+                raise _from_api(f"import {image}", str(answer))
+
+    def build_on(self, base: str, image: str, archive: bytes, command: Sequence[str], config: str) -> None:
+        """Make ``image`` from ``base`` with an archive unpacked at ``/`` and a command run on top."""
+        with translated(f"build {image}"):
+            container = self._api.create_container(base, list(command), labels=self._labels)["Id"]
+            try:
+                self._api.put_archive(container, "/", archive)
+                self._api.start(container)
+                code = self._api.wait(container)["StatusCode"]
+                if code:
+                    raise EnvironmentLacks(f"building {image} ended with {code}", "run: lab doctor")
+                repository, _, tag = image.partition(":")
+                self._api.commit(container, repository, tag, changes=config)
+            finally:
+                self._api.remove_container(container, force=True, v=True)
+
+    def create_network(self, name: str) -> str:
+        """A bridge of its own; nodes on it find each other by alias."""
+        with translated(f"create the network {name}"):
+            network = self._api.create_network(name, driver="bridge", labels=self._labels)
+        return str(network["Id"])
+
+    def remove_network(self, network: str) -> None:
+        """Remove it; one that is gone already is fine."""
+        with translated("remove a network"):
+            try:
+                self._api.remove_network(network)
+            except NotFound:
+                return
+
+    def start(self, spec: NodeSpec) -> Node:
+        """Create and start a node. Raises :class:`PortTaken`, :class:`ImageMissing`, ..."""
+        bindings = {port: (LOOPBACK, public) for port, public in spec.ports.items()}
+        with translated(f"start {spec.name}"):
+            host = self._api.create_host_config(
+                port_bindings=bindings,
+                cap_drop=["ALL"] if spec.unprivileged else None,
+                security_opt=["no-new-privileges"] if spec.unprivileged else None,
+            )
+            networking = self._api.create_networking_config(
+                {spec.network: self._api.create_endpoint_config(aliases=[spec.alias])}
+            )
+            container = self._api.create_container(
+                spec.image,
+                list(spec.command),
+                name=spec.name,
+                hostname=spec.hostname or spec.alias,
+                environment=dict(spec.environment),
+                user=spec.user,
+                ports=list(spec.ports),
+                labels=self._labels,
+                host_config=host,
+                networking_config=networking,
+            )["Id"]
+            node = Node(self._api, container, spec.alias)
+            try:
+                self._api.start(container)
+            except BaseException:
+                node.remove()
+                raise
+        return node
+
+    def leftovers(self, *, run: str | None = None) -> Leftovers:
+        """What this run made, or, without ``run``, what owners that are dead left behind."""
+
+        def ours(item: Mapping[str, Any]) -> bool:
+            labels = item.get("Labels") or {}
+            return labels.get(RUN) == run if run else is_abandoned(labels)
+
+        with translated("list what the lab made"):
+            only = {"label": OWNER}
+            containers = [c for c in self._api.containers(all=True, filters=only) if ours(c)]
+            networks = [n for n in self._api.networks(filters=only) if ours(n)]
+            volumes = [v for v in self._api.volumes(filters=only)["Volumes"] or () if ours(v)]
+        return Leftovers(
+            containers={c["Id"]: c["Names"][0].lstrip("/") for c in containers},
+            networks={n["Id"]: n["Name"] for n in networks},
+            volumes=tuple(v["Name"] for v in volumes),
+        )
+
+    def remove(self, leftovers: Leftovers) -> None:
+        """Remove all of it. Raises :class:`CleanupFailed` naming what would not go."""
+        failed: list[str] = []
+        actions = [
+            *((name, self._remove_container, key) for key, name in leftovers.containers.items()),
+            *((name, self.remove_network, key) for key, name in leftovers.networks.items()),
+            *((name, self._remove_volume, name) for name in leftovers.volumes),
+        ]
+        for name, action, key in actions:
+            try:
+                action(key)
+            except EnvironmentLacks:
+                failed.append(name)
+        if failed:
+            raise CleanupFailed(f"could not remove {', '.join(failed)}", "run: lab clean")
+
+    def _remove_container(self, container: str) -> None:
+        Node(self._api, container, container).remove()
+
+    def _remove_volume(self, name: str) -> None:
+        with translated(f"remove the volume {name}"):
+            self._api.remove_volume(name, force=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Objects of the engine by id (volumes: by name)."""
+
+    containers: Mapping[str, str]
+    networks: Mapping[str, str]
+    volumes: Sequence[str]
+
+    def names(self) -> list[str]:
+        """Each with its kind, for people."""
+        return [
+            *(f"container {name}" for name in sorted(self.containers.values())),
+            *(f"network {name}" for name in sorted(self.networks.values())),
+            *(f"volume {name}" for name in sorted(self.volumes)),
+        ]
+
+
+def endpoint() -> str:
+    """Where the SDK will look: DOCKER_HOST, else the current context, else the default socket."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    try:
+        context = ContextAPI.get_current_context()
+    except DockerException as error:
+        raise NoEngine(f"the docker context cannot be read: {error}", "see: docker context ls") from error
+    return str(context.Host) if context else "unix:///var/run/docker.sock"
+
+
+def _is_local(address: str) -> bool:
+    parts = urlsplit(address)
+    return parts.scheme in ("unix", "npipe", "http+unix") or parts.hostname in (LOOPBACK, "localhost", "::1")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now. It stays fixed when its node restarts."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])

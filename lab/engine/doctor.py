@@ -1,0 +1,56 @@
+"""What this machine has and lacks, each lack with the command that mends it. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lab.engine.adapter import Engine, endpoint
+from lab.engine.images import PYTHON_BASE, worker_image
+from lab.engine.programs import OPT_OUT, can_install
+from lab.errors import LabError
+
+NEEDED_GIB = 3
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that the lab needs. ``remedy`` is a command, empty where all is well."""
+
+    ok: bool
+    what: str
+    remedy: str = ""
+
+
+def examine(celery: str, images: Sequence[str]) -> list[Check]:
+    """Check everything that a run needs."""
+    free = shutil.disk_usage("/").free / GIB
+    return [
+        Check(True, f"Python {platform.python_version()}, {os.cpu_count()} cores"),
+        Check(
+            free >= NEEDED_GIB,
+            f"{free:.0f} GiB free on /, {NEEDED_GIB} GiB needed",
+            "" if free >= NEEDED_GIB else "free disk space, e.g. docker system df",
+        ),
+        *_engine(celery, images),
+    ]
+
+
+def _engine(celery: str, images: Sequence[str]) -> Iterator[Check]:
+    try:
+        engine = Engine(run="doctor", allow_remote=bool(os.environ.get("LAB_ALLOW_REMOTE")))
+    except LabError as error:
+        may = "the lab may install and start one" if can_install() else "the lab may not install one"
+        opted = f" ({OPT_OUT} is set)" if os.environ.get(OPT_OUT) else ""
+        yield Check(False, f"{error.wrong}; {may}{opted}", error.remedy)
+        return
+    yield Check(True, f"engine {engine.version} at {endpoint()}, kernel {engine.kernel}")
+    for image in dict.fromkeys((PYTHON_BASE, *images, worker_image(celery))):
+        here = engine.image_id(image) is not None
+        yield Check(here, f"image {image}", "" if here else "make setup")
+    left = engine.leftovers().names()
+    yield Check(not left, f"{len(left)} things of dead runs in the engine", "lab clean" if left else "")

@@ -1,0 +1,207 @@
+"""Images: pulled where a registry answers, else built from Debian's packages, under the same names."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import requests
+import uv
+
+from lab.engine.adapter import Engine
+from lab.engine.programs import Say, apt_install, run
+from lab.errors import EnvironmentLacks, ImageMissing, UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = ROOT / "requirements.lock"
+WORKER_SOURCE = ROOT / "lab" / "worker"
+PYTHON_BASE, PYTHON_VERSION = "python:3.11-slim", "3.11"
+REGISTRY = "https://registry-1.docker.io/v2/"
+REGISTRY_SECONDS = 3.0
+INDEX = "https://pypi.org/simple"
+INDEX_SECONDS = 20.0
+WORKER_COMMIT = "ENV PYTHONPATH=/opt/lab/site:/opt/lab"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How an image is made where no registry answers: a Debian suite and its packages."""
+
+    suite: str
+    package: str
+    hook: str = ""
+
+
+_MANAGEMENT = 'echo "[rabbitmq_management]." > "$1/etc/rabbitmq/enabled_plugins"'
+RECIPES: Mapping[str, Recipe] = {
+    PYTHON_BASE: Recipe("bookworm", "python3"),
+    "redis:6.0": Recipe("bullseye", "redis-server"),
+    "redis:7.0": Recipe("bookworm", "redis-server"),
+    "redis:8.0": Recipe("trixie", "redis-server"),
+    "rabbitmq:3.8-management": Recipe("bullseye", "rabbitmq-server", _MANAGEMENT),
+    "rabbitmq:3.10-management": Recipe("bookworm", "rabbitmq-server", _MANAGEMENT),
+    "rabbitmq:4.0-management": Recipe("trixie", "rabbitmq-server", _MANAGEMENT),
+}
+
+
+def ensure(engine: Engine, image: str, say: Say) -> None:
+    """Have the image here. Raises :class:`ImageMissing` saying what to install or where to pull."""
+    if engine.image_id(image):
+        return
+    started = time.monotonic()
+    if _registry_answers():
+        say(f"pulling {image}")
+        engine.pull(image)
+        how = "pulled"
+    else:
+        say(f"building {image} from Debian packages (no registry answers)")
+        apt_install(["mmdebstrap", "debian-archive-keyring"], "mmdebstrap", say)
+        _build(engine, image)
+        how = "built"
+    say(f"{how} {image} in {time.monotonic() - started:.0f} s")
+
+
+def _registry_answers() -> bool:
+    if os.environ.get("LAB_NO_PULL"):
+        return False
+    try:
+        return requests.get(REGISTRY, timeout=REGISTRY_SECONDS).status_code in (200, 401)
+    except requests.RequestException:
+        return False
+
+
+def _build(engine: Engine, image: str) -> None:
+    recipe = RECIPES.get(image)
+    if recipe is None:
+        raise ImageMissing(f"no registry answers, and the lab cannot build {image}", "connect, or pull it")
+    if shutil.which("mmdebstrap") is None:
+        raise ImageMissing(
+            f"{image} is not here, no registry answers, and mmdebstrap is not installed",
+            "connect to a registry, or on Debian or Ubuntu as root: make setup",
+        )
+    with tempfile.TemporaryDirectory(prefix="celery-lab-") as folder:
+        archive = f"{folder}/image.tar"
+        command = ["mmdebstrap", "--variant=minbase", f"--include={recipe.package}"]
+        command += [f"--customize-hook={recipe.hook}"] if recipe.hook else []
+        run([*command, recipe.suite, archive], f"build {image}")
+        engine.import_image(image, archive)
+
+
+# --- the worker image ---------------------------------------------------------------------------
+
+
+def default_celery() -> str:
+    """The Celery version of the lock file."""
+    match = re.search(r"^celery==(\S+)", LOCK.read_text(), re.MULTILINE)
+    if match is None:
+        raise EnvironmentLacks(f"{LOCK} names no Celery version", "check out the lock file again")
+    return match[1]
+
+
+def worker_image(celery: str) -> str:
+    """The name of the image for a Celery version: a hash tells what else went into it."""
+    digest = hashlib.sha256()
+    for path in _worker_files():
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    digest.update(f"{PYTHON_BASE} {WORKER_COMMIT}".encode())
+    if celery == default_celery():
+        digest.update(LOCK.read_bytes())
+    return f"celery-lab-worker:{celery}-{digest.hexdigest()[:12]}"
+
+
+def ensure_worker(engine: Engine, celery: str, say: Say) -> str:
+    """Have the worker image for this Celery version; return its name."""
+    image = worker_image(celery)
+    if engine.image_id(image):
+        return image
+    ensure(engine, PYTHON_BASE, say)
+    started = time.monotonic()
+    say(f"building the worker image for Celery {celery}")
+    with tempfile.TemporaryDirectory(prefix="celery-lab-") as folder:
+        _install(engine, celery, Path(folder))
+        archive = _pack(Path(folder))
+    compiled = ["python3", "-m", "compileall", "-q", "/opt/lab"]
+    engine.build_on(PYTHON_BASE, image, archive, compiled, WORKER_COMMIT)
+    say(f"built {image} in {time.monotonic() - started:.0f} s")
+    return image
+
+
+def _worker_files() -> list[Path]:
+    return sorted(WORKER_SOURCE.glob("*.py"))
+
+
+def _install(engine: Engine, celery: str, folder: Path) -> None:
+    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(
+        arch := str(engine.info()["Architecture"]), arch
+    )
+    command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--target", str(folder)]
+    command += ["--python-version", PYTHON_VERSION, "--python-platform", f"{machine}-manylinux_2_28"]
+    if celery == default_celery():
+        command += ["--constraint", str(LOCK)]
+    else:
+        day_after = release_date(celery) + timedelta(days=1)
+        command += ["--exclude-newer", day_after.strftime("%Y-%m-%dT%H:%M:%SZ")]
+    run([*command, f"celery[redis]=={celery}"], f"install Celery {celery}")
+
+
+def _pack(site: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(site, "opt/lab/site", filter=_readable)
+        for path in _worker_files():
+            archive.add(path, f"opt/lab/worker/{path.name}", filter=_readable)
+        for folder in ("opt/lab/gate", "opt/lab/inbox"):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+    return buffer.getvalue()
+
+
+def _readable(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """The worker runs as an ordinary user, and the temporary folder was private."""
+    entry.uid = entry.gid = 0
+    entry.mode = 0o755 if entry.isdir() else 0o644
+    return entry
+
+
+def release_date(celery: str) -> datetime:
+    """When this version was uploaded. Raises :class:`UsageError` for one that does not exist.
+
+    Source: PEP 700 (``upload-time`` in the JSON form of the index). Some mirrors answer in HTML only
+    and carry the same time as ``data-upload-time``.
+    """
+    index = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL") or INDEX
+    try:
+        answer = requests.get(
+            f"{index.rstrip('/')}/celery/",
+            headers={"Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.5"},
+            timeout=INDEX_SECONDS,
+        )
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        wrong = f"the package index does not answer ({type(error).__name__})"
+        raise EnvironmentLacks(wrong, "connect, or use the default Celery version") from error
+    times = [time for name, time in _uploads(answer) if name.startswith((f"celery-{celery}-", f"celery-{celery}.tar"))]
+    if not times:
+        raise UsageError(f"there is no Celery {celery} on the index", "see pypi.org/project/celery")
+    return datetime.fromisoformat(min(times).replace("Z", "+00:00"))
+
+
+def _uploads(answer: requests.Response) -> Iterator[tuple[str, str]]:
+    if "json" in answer.headers.get("Content-Type", ""):
+        for file in answer.json()["files"]:
+            yield file["filename"], file.get("upload-time", "")
+        return
+    for tag, name in re.findall(r"<a ([^>]*)>([^<]*)</a>", answer.text):
+        if found := re.search(r'data-upload-time="([^"]+)"', tag):
+            yield name.strip(), found[1]

@@ -1,0 +1,71 @@
+"""SIGKILL: of a whole node, or of one process in it. The dead stay dead, so there is nothing to undo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lab.engine.adapter import Node
+from lab.faults.base import Fault
+
+KILLED = 128 + 9
+FOR_GOOD = "a killed process stays dead; its node is removed with the trial"
+
+# Kills $1 and succeeds once that process is gone or a zombie: it will never run again. The loop needs
+# no deadline of its own: SIGKILL cannot be refused, and the engine's answer to this call is bounded.
+_KILL_AND_SEE = """
+kill -KILL "$1" || exit 1
+while stat=$(cat "/proc/$1/stat" 2>/dev/null); do
+  case ${stat##*) } in Z*|X*) exit 0 ;; esac
+done
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KillNode(Fault):
+    """SIGKILL to the first process of a container, which takes every other with it."""
+
+    target: Node = field(kw_only=True)
+
+    @property
+    def name(self) -> str:
+        return "kill"
+
+    def inject(self) -> None:
+        self.target.kill("SIGKILL")
+
+    def proof(self) -> str | None:
+        state = self.target.state()
+        dead = not state.running and state.exit_code == KILLED and not state.oom_killed
+        return f"the engine says: not running, exit code {KILLED}" if dead else None
+
+    def revert(self) -> None:
+        return None
+
+    def reverted(self) -> str | None:
+        return FOR_GOOD
+
+
+@dataclass(slots=True, frozen=True)
+class KillChild(Fault):
+    """SIGKILL to one process of a container, from within it. ``pid`` is as the container counts."""
+
+    target: Node = field(kw_only=True)
+    _codes: list[int] = field(default_factory=list, kw_only=True)
+
+    @property
+    def name(self) -> str:
+        return "kill"
+
+    def inject(self) -> None:
+        self._codes.append(self.target.execute(["sh", "-c", _KILL_AND_SEE, "sh", str(self.pid)]))
+
+    def proof(self) -> str | None:
+        if self._codes and self._codes[-1] == 0:
+            return f"process {self.pid} was killed, and /proc says that it is gone or a zombie"
+        return None
+
+    def revert(self) -> None:
+        return None
+
+    def reverted(self) -> str | None:
+        return FOR_GOOD

@@ -1,0 +1,235 @@
+"""Which cells run, in what order, how many at once; brokers are shared where no fault touches them."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lab.brokers import FAMILIES, Broker, Profile
+from lab.brokers.base import BrokerSilent
+from lab.engine.adapter import Engine
+from lab.errors import Inconclusive, Interrupted
+from lab.judge import Status, judge, verdict_on
+from lab.rig import Evidence, Rig
+from lab.scenario import Cell, Scenario
+from lab.store import Store, TrialResult
+from lab.watch import Stop, Watch
+
+ATTEMPTS = 3  # an inconclusive trial is tried again, this often in all
+BROKER_BOOT_SECONDS = 60.0
+WAKE_SECONDS = 0.2
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(slots=True)
+class Stage:
+    """A running broker on a network of its own, and a count of the trials that it served."""
+
+    broker: Broker
+    network: str
+    version: str
+    image_id: str
+    served: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def next_number(self) -> int:
+        """A namespace that no trial has used."""
+        with self._lock:
+            self.served += 1
+            return self.served
+
+
+class Stages:
+    """Boots one broker for each definition when it is first needed; every other trial waits for it."""
+
+    def __init__(self, engine: Engine, stop: Stop) -> None:
+        self._engine = engine
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._booting: dict[Any, Future[Stage]] = {}
+        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="boot")
+
+    def boot(self, profile: Profile) -> Future[Stage]:
+        """The stage of this profile, begun now if it is not there. Profiles of one service share it."""
+        key = (profile.image, repr(profile.service))
+        with self._lock:
+            if key not in self._booting:
+                self._booting[key] = self._pool.submit(self._boot, profile, len(self._booting))
+            return self._booting[key]
+
+    def _boot(self, profile: Profile, number: int) -> Stage:
+        name = f"lab-{self._engine.run}-stage{number}"
+        network = self._engine.create_network(name)
+        broker = FAMILIES[profile.family](self._engine, profile, network, f"{name}-broker")
+        versions: list[str] = []
+
+        def answers() -> bool:
+            try:
+                versions.append(broker.version())
+            except BrokerSilent:
+                return False
+            return True
+
+        Watch(self._stop).poll(answers, f"{profile.label} to answer", BROKER_BOOT_SECONDS)
+        return Stage(broker, network, versions[-1], broker.node.image_id())
+
+    def close(self) -> None:
+        """Wait for boots under way; the run removes what they made."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(slots=True)
+class Run:
+    """One call of the lab: cells in, results out, as they come."""
+
+    engine: Engine
+    store: Store
+    image: str
+    celery: str
+    jobs: int
+    keep: bool = False
+    stop: Stop = field(default_factory=threading.Event)
+
+    def trials(self, scenario: Scenario, cells: Sequence[Cell], times: int) -> Iterator[TrialResult]:
+        """Run every cell ``times`` times, side by side, and yield each trial's last attempt.
+
+        Raises what the first broken trial raised, after the others have ended.
+        """
+        stages = Stages(self.engine, self.stop)
+        profiles = {cell.profile: Profile.load(cell.profile) for cell in cells}
+        numbers = iter(range(1_000_000))
+        try:
+            for profile in profiles.values():
+                stages.boot(profile)
+            with ThreadPoolExecutor(max_workers=self.jobs, thread_name_prefix="trial") as pool:
+                pending = {
+                    pool.submit(self._trial, scenario, cell, profiles[cell.profile], stages, next(numbers))
+                    for _ in range(times)
+                    for cell in fast_boots_first(cells)
+                }
+                yield from self._as_they_come(pending)
+        finally:
+            stages.close()
+
+    def _as_they_come(self, pending: set[Future[TrialResult]]) -> Iterator[TrialResult]:
+        broken: BaseException | None = None
+        while pending:
+            done, pending = wait(pending, timeout=WAKE_SECONDS, return_when=FIRST_COMPLETED)
+            for future in done:
+                if future.cancelled():
+                    continue
+                if (error := future.exception()) is None:
+                    yield future.result()
+                    continue
+                broken = broken or error
+                self.stop.set()
+                for waiting in pending:
+                    waiting.cancel()
+        if broken is not None:
+            raise broken
+        if self.stop.is_set():
+            raise Interrupted("interrupted", "")
+
+    def _trial(
+        self, scenario: Scenario, cell: Cell, profile: Profile, stages: Stages, number: int
+    ) -> TrialResult:
+        stage = stages.boot(profile).result()
+        for attempt in range(1, ATTEMPTS + 1):
+            if self.stop.is_set():
+                raise Interrupted("interrupted", "")
+            result = self._attempt(scenario, cell, profile, stage, number, attempt)
+            if result.status is not Status.INCONCLUSIVE:
+                break
+        return result
+
+    def _attempt(
+        self, scenario: Scenario, cell: Cell, profile: Profile, stage: Stage, number: int, attempt: int
+    ) -> TrialResult:
+        started = time.monotonic()
+        evidence, log = self._play(scenario, cell, profile, stage)
+        judgement = judge(evidence.history, evidence.backlog)
+        expectation = scenario.expected(cell)
+        name = cell.id if attempt == 1 else f"{cell.id}-attempt{attempt}"
+        result = TrialResult(
+            run=self.engine.run,
+            number=number,
+            cell=cell.id,
+            scenario=cell.scenario,
+            profile=cell.profile,
+            params=dict(cell.params),
+            settings=dict(cell.settings),
+            attempt=attempt,
+            status=verdict_on(judgement, expectation),
+            expectation=expectation,
+            judgement=judgement,
+            tuned=tuple(asdict(t) for t in evidence.tuned),
+            provenance=self._provenance(profile, stage, evidence),
+            seconds=round(time.monotonic() - started, 3),
+            history=self.store.history_path(self.engine.run, number, name),
+        )
+        self.store.save(result, evidence.history, evidence.backlog, log)
+        return result
+
+    def _play(
+        self, scenario: Scenario, cell: Cell, profile: Profile, stage: Stage
+    ) -> tuple[Evidence, dict[str, str]]:
+        rig = Rig(
+            engine=self.engine,
+            broker=stage.broker,
+            profile=profile,
+            network=stage.network,
+            number=stage.next_number(),
+            cell=cell,
+            image=self.image,
+            stop=self.stop,
+        )
+        try:
+            try:
+                rig.begin()
+                scenario.script(rig)
+            except Inconclusive as expired:
+                rig.note("defect", what=expired.wrong)
+            return rig.collect(), rig.errors()
+        finally:
+            if not self.keep:
+                rig.close()
+
+    def _provenance(self, profile: Profile, stage: Stage, evidence: Evidence) -> dict[str, Any]:
+        ready = next((e for e in evidence.history if e.name == "ready"), None)
+        return {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "worker": dict(ready.detail) if ready else {},
+            "broker": f"{profile.family} {stage.version}",
+            "images": {"broker": stage.image_id, "worker": self.engine.image_id(self.image)},
+            "engine": self.engine.version,
+            "kernel": self.engine.kernel,
+            "python": platform.python_version(),
+            "commit": git_commit(),
+            "seed": None,
+        }
+
+
+def fast_boots_first(cells: Sequence[Cell]) -> list[Cell]:
+    """Redis answers in half a second, RabbitMQ boots behind the cells of Redis."""
+    return sorted(cells, key=lambda cell: cell.broker != "redis")
+
+
+@cache
+def git_commit() -> str:
+    """The commit of the lab, with ``+`` when the work tree differs; empty outside a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+

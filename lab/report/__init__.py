@@ -1,0 +1,1 @@
+"""Results in, pages out. Knows no engine and no broker."""

@@ -1,0 +1,165 @@
+"""What a person sees in a terminal: a line per trial as it ends, then a table, then what to know."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lab.judge import Outcome, Status, TaskVerdict
+from lab.store import TrialResult
+
+STYLES = {Status.EXPECTED: "green", Status.SURPRISE: "bold red", Status.INCONCLUSIVE: "yellow"}
+AXES = {"acknowledgement": "ack", "prefetch": "pre"}  # short headings for a narrow screen
+OUTCOME_STYLES = {
+    Outcome.LOST: "red",
+    Outcome.FAILED: "red",
+    Outcome.DUPLICATED: "magenta",
+    Outcome.STRANDED: "yellow",
+    Outcome.UNKNOWN: "yellow",
+    Outcome.REDELIVERED: "cyan",
+}
+
+
+def counted(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """``target: lost; others: 4 redelivered, 1 once``."""
+    parts = []
+    for label, outcomes in sorted(counts.items(), key=lambda item: item[0] != "target"):
+        words = ", ".join(f"{n} {name}" if n > 1 or len(outcomes) > 1 else name for name, n in outcomes.items())
+        parts.append(f"{label}: {words}")
+    return "; ".join(parts)
+
+
+def line(result: TrialResult) -> Text:
+    """One trial in one line."""
+    text = Text()
+    text.append(f"{result.status.value:<12} ", STYLES[result.status])
+    text.append(f"{result.cell}  ")
+    text.append(counted(result.judgement.counts()))
+    text.append(f"  {result.seconds:.1f} s", "dim")
+    return text
+
+
+def details(result: TrialResult) -> Iterable[Text]:
+    """Why a trial is not as expected: what was expected, the doubts, the task with what is known of it."""
+    if result.status is Status.EXPECTED:
+        return
+    if result.status is Status.SURPRISE:
+        yield Text(f"    expected  {counted(result.expectation.outcomes)}")
+        yield Text(f"    because   {result.expectation.because} ({result.expectation.source})")
+        for task in result.judgement.tasks:
+            yield Text(f"    {task.label:<9} {task.task}: {task.outcome.value}  ({evidence(task)})")
+        for worker in result.judgement.workers:
+            if not worker.resumed:
+                yield Text(f"    worker    {worker.node} is stalled: alive, and finished no new task")
+    for doubt in result.judgement.doubts:
+        yield Text(f"    doubt     {doubt}")
+    yield Text(f"    history   {result.history}")
+
+
+def evidence(task: TaskVerdict) -> str:
+    """What was counted for one task, in words."""
+    e = task.evidence
+    counts = {
+        "deliveries": e.deliveries,
+        "starts": e.starts,
+        "finishes": e.finishes,
+        "failures": e.failures,
+        "acks": e.acknowledged,
+        "rejects": e.rejected,
+    }
+    words = [f"{n} {name}" for name, n in counts.items() if n]
+    return ", ".join([*words, f"held: {e.held}" if e.held else "nothing held"])
+
+
+def table(results: Sequence[TrialResult]) -> Table:
+    """One row per cell: settings, what happened, what was expected, and what the verdict rests on."""
+    heading = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    heading.add_column("broker", no_wrap=True)
+    for axis in results[0].params:
+        heading.add_column(AXES.get(axis, axis), no_wrap=True)
+    for name in ("target", "others", "expected"):
+        heading.add_column(name)
+    for name in ("dlv", "run", "done", "ack", "held", "recovery", "trials"):
+        heading.add_column(name, justify="right", no_wrap=True)
+    for group in by_cell(results):
+        heading.add_row(*_row(group))
+    return heading
+
+
+def by_cell(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
+    """The trials of each cell, cells in order of their number."""
+    groups: dict[str, list[TrialResult]] = {}
+    for result in sorted(results, key=lambda r: r.number):
+        groups.setdefault(result.cell, []).append(result)
+    return list(groups.values())
+
+
+def _row(group: Sequence[TrialResult]) -> list[Text | str]:
+    worst = max(group, key=lambda r: (r.status is Status.SURPRISE, r.status is Status.INCONCLUSIVE))
+    target = next((t for t in worst.judgement.tasks if t.label == "target"), None)
+    others = worst.judgement.counts().get("others", {})
+    agreed = Counter(r.status for r in group)[Status.EXPECTED]
+    return [
+        worst.profile,
+        *worst.params.values(),
+        Text(target.outcome.value, OUTCOME_STYLES.get(target.outcome, "green")) if target else "?",
+        ", ".join(f"{n} {name}" for name, n in others.items()),
+        _expected(worst),
+        *_evidence_columns(target),
+        _median_recovery(group),
+        Text(f"{agreed}/{len(group)}", STYLES[worst.status]),
+    ]
+
+
+def _expected(result: TrialResult) -> Text:
+    if result.status is Status.EXPECTED:
+        return Text("the same", "green")
+    return Text(counted(result.expectation.outcomes), STYLES[result.status])
+
+
+def _evidence_columns(target: TaskVerdict | None) -> list[str]:
+    if target is None:
+        return ["?"] * 5
+    e = target.evidence
+    return [*(str(n) for n in (e.deliveries, e.starts, e.finishes, e.acknowledged)), e.held or "-"]
+
+
+def _median_recovery(group: Iterable[TrialResult]) -> str:
+    seconds = [r.judgement.recovery for r in group if r.judgement.recovery is not None]
+    return f"{median(seconds):.2f} s" if seconds else "-"
+
+
+def summary(console: Console, results: Sequence[TrialResult], seconds: float) -> None:
+    """The table, what was tuned, who was asked, and the count."""
+    if not results:
+        return
+    console.print()
+    console.print(table(results))
+    shortened = {t["setting"]: t for result in results for t in result.tuned}
+    for name, t in sorted(shortened.items()):
+        console.print(Text(f"tuned: {name} = {t['value']} (production: {t['default']}; there, {t['meaning']})", "dim"))
+    for versions in sorted({_versions(result) for result in results}):
+        console.print(Text(versions, "dim"))
+    count = Counter(result.status.value for result in results)
+    words = ", ".join(f"{n} {name}" for name, n in sorted(count.items()))
+    console.print(Text(f"{len(results)} trials in {seconds:.1f} s: {words}", "bold"))
+
+
+def _versions(result: TrialResult) -> str:
+    p = result.provenance
+    worker = p["worker"]
+    names = ("celery", "kombu", "redis", "amqp", "python")
+    clients = ", ".join(f"{name} {worker[name]}" for name in names if name in worker)
+    return f"{p['broker']}; worker: {clients}; engine {p['engine']}, kernel {p['kernel']}"
+
+
+def as_json(results: Iterable[TrialResult]) -> str:
+    """One JSON line per trial, as they are stored."""
+    return "\n".join(json.dumps(json.loads(result.to_json())) for result in results)

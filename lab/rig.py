@@ -1,0 +1,368 @@
+"""One trial: what a scenario script holds in its hands."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lab.brokers.base import Broker, BrokerSilent, Namespace
+from lab.brokers.profile import Profile
+from lab.engine.adapter import Engine, Node, NodeSpec
+from lab.errors import DeadlineExpired, EngineGone
+from lab.faults import Fault, KillChild, KillNode
+from lab.history import LAB, Backlog, Event, Scalar, parse_log
+from lab.judge import SENTINEL
+from lab.scenario import Cell
+from lab.settings import TRANSPORT, Settings, Tuned, merged, nested, tuned
+from lab.watch import Stop, Watch
+
+BOOT_SECONDS = 20.0
+PHASE_SECONDS = 10.0
+SETTLE_SECONDS = 20.0
+PUBLISHER = "publisher"
+GATE_FOLDER, GATE_FILE = "/opt/lab/gate", "open"
+INBOX_FOLDER = "/opt/lab/inbox"
+UNPRIVILEGED_USER = "65534:65534"  # nobody: in every Debian, and Celery looks the group up
+
+#: What every worker of the lab has. Gossip and mingle only add a second of start-up: they exchange
+#: revoked ids and clocks, and take no part in delivery (celery 5.7.0 ``worker/consumer/mingle.py``).
+WORKER_COMMAND = (
+    *("python3", "-m", "celery", "--quiet", "-A", "worker.app", "worker"),
+    *("--without-gossip", "--without-mingle", "--loglevel", "WARNING"),
+)
+PUBLISHER_COMMAND = ("python3", "-m", "worker.publisher")
+LAB_SETTINGS: Settings = {"worker_concurrency": 1, "broker_connection_retry_on_startup": True}
+
+#: A dead child is reported at once, in every worker: no task of the lab is anywhere near that fast.
+QUICK_LOSS: Settings = {"worker_lost_wait": 0.2}
+#: Given to a worker that starts after the fault: for it, production's hour has passed already.
+HOUR_HAS_PASSED: Settings = {
+    f"{TRANSPORT}visibility_timeout": 0.5,
+    f"{TRANSPORT}unacked_restore_interval": 0.25,
+    f"{TRANSPORT}unacked_restore_throttle": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is left of a trial when its nodes are gone."""
+
+    history: tuple[Event, ...]
+    backlog: Backlog
+    tuned: tuple[Tuned, ...]
+
+
+@dataclass(slots=True)
+class Recorder:
+    """The lab's own lines of the history, numbered like those of any process."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def __call__(self, name: str, task: str | None = None, **detail: Scalar) -> None:
+        self.events.append(
+            Event(LAB, time.time_ns(), os.getpid(), len(self.events), name, task, detail)
+        )
+
+
+@dataclass(slots=True)
+class Worker:
+    """One Celery worker of the trial."""
+
+    node: Node
+    watch: Watch
+    record: Recorder
+    prefetch_limit: int
+
+    @property
+    def name(self) -> str:
+        """Its name in the history."""
+        return self.node.name
+
+    def reaches(self, phase: str, task: str) -> None:
+        """Wait until the worker holds this task at this phase."""
+        self.watch.until(
+            lambda events: any(self._is(e, "held", task) and e.detail.get("phase") == phase for e in events),
+            f"{self.name} to hold {task} {phase}",
+            PHASE_SECONDS,
+            self.name,
+        )
+        self.record("reached", task, node=self.name, phase=phase)
+
+    def prefetches(self, published: int) -> None:
+        """Wait until it holds as many unacknowledged deliveries as it may, or everything published.
+
+        Celery asks for prefetch multiplier x concurrency; 0 is without limit.
+        """
+
+        def full(events: Sequence[Event]) -> bool:
+            received = sum(self._is(e, "received") for e in events)
+            ended = sum(self._is(e, "acknowledged") or self._is(e, "rejected") for e in events)
+            return received >= published or 0 < self.prefetch_limit <= received - ended
+
+        self.watch.until(full, f"{self.name} to fill its prefetch window", PHASE_SECONDS, self.name)
+
+    def child(self, task: str) -> int:
+        """The pid of the pool process that holds this task, or of the only one when none does."""
+        events = self.watch.events()
+        holding = [e.pid for e in events if self._is(e, "started", task)]
+        children = [e.pid for e in events if self._is(e, "child")]
+        return (holding or children)[-1]
+
+    def release(self) -> None:
+        """Open its gate: what is held goes on, and nothing is held any more."""
+        self.record("opened", node=self.name)
+        self.node.put(GATE_FOLDER, GATE_FILE, b"")
+
+    def idle(self, events: Sequence[Event]) -> bool:
+        """Whether every delivery that it received has come to an end in this worker."""
+        mine = [e for e in events if e.node == self.name]
+        received = sum(e.name == "received" for e in mine)
+        answered = sum(e.name in ("acknowledged", "rejected") for e in mine)
+        begun = {e.task for e in mine if e.name in ("accepted", "started")}
+        ended = {e.task for e in mine if e.name in ("finished", "failed", "retried")}
+        requeued = {e.task for e in mine if e.name == "rejected"}
+        return received == answered and begun <= ended | requeued
+
+    def _is(self, event: Event, name: str, task: str | None = None) -> bool:
+        return event.node == self.name and event.name == name and task in (None, event.task)
+
+
+class Rig:
+    """The nodes of one trial, and what a script may do with them.
+
+    Everything that it starts is removed by :meth:`close`; everything that it does is in the history.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        broker: Broker,
+        profile: Profile,
+        network: str,
+        number: int,
+        cell: Cell,
+        image: str,
+        stop: Stop,
+    ) -> None:
+        self.cell = cell
+        self._engine = engine
+        self._broker = broker
+        self._network = network
+        self._number = number
+        self._image = image
+        self._watch = Watch(stop)
+        self._record = Recorder()
+        self._nodes: list[Node] = []
+        self._workers: list[Worker] = []
+        self._dead: set[str] = set()
+        self._namespace: Namespace | None = None
+        self._orders = 0
+        self._published = 0
+        self._tuned: dict[str, Tuned] = {}
+        self._settings = merged(LAB_SETTINGS, profile.celery, cell.settings)
+
+    def begin(self) -> None:
+        """Open a fresh namespace on the broker and start the publisher."""
+        self._namespace = self._broker.open(self._number)
+        self._publisher = self._start(PUBLISHER, PUBLISHER_COMMAND, self._settings)
+
+    # --- what a script calls ------------------------------------------------------------------
+
+    def worker(
+        self, name: str, *, hold: str | None = None, after_visibility_timeout: bool = False
+    ) -> Worker:
+        """Start a worker and wait until it consumes. ``hold`` closes its gate at that phase."""
+        overrides = dict(QUICK_LOSS)
+        if after_visibility_timeout and self.cell.broker == "redis":
+            overrides |= HOUR_HAS_PASSED
+        settings = merged(self._settings, overrides, self.cell.extra)
+        shortened = {k: v for k, v in overrides.items() if k not in self.cell.extra}
+        self._tuned |= {t.setting: t for t in tuned(shortened)}
+        node = self._start(name, WORKER_COMMAND, settings, hold)
+        limit = int(str(self.cell["worker_prefetch_multiplier"])) * int(str(settings["worker_concurrency"]))
+        worker = Worker(node, self._watch, self._record, limit)
+        self._workers.append(worker)
+        self._await_ready(name)
+        self._record("worker-up", node=name)
+        return worker
+
+    def publish(self, label: str, count: int = 1) -> list[str]:
+        """Publish tasks one after another, and wait until the publisher was told about each."""
+        ids = [f"{label}-{self._published + i}" for i in range(count)]
+        self._published += count
+        order = json.dumps([{"id": task, "label": label} for task in ids]) + "\n"
+        self._await_ready(PUBLISHER)
+        self._publisher.put(INBOX_FOLDER, f"{self._orders:06}.json", order.encode())
+        self._orders += 1
+
+        def told(events: Sequence[Event]) -> bool:
+            answered = {e.task for e in events if e.name in ("publish-ok", "publish-failed")}
+            return answered >= set(ids)
+
+        self._watch.until(told, f"the publisher to be told about {label}", PHASE_SECONDS, PUBLISHER)
+        return ids
+
+    def inject(self, fault: Fault) -> None:
+        """Break something: recorded before, proved after. Without proof the trial will not count."""
+        about: dict[str, Scalar] = {"fault": fault.name, "node": fault.node, "pid": fault.pid}
+        self._record("inject", fault.task, **about, phase=fault.phase)
+        fault.inject()
+        proofs: list[str] = []
+
+        def landed() -> bool:
+            proofs.extend(filter(None, [fault.proof()]))
+            return bool(proofs)
+
+        self._watch.poll(landed, f"the proof of {fault.name} on {fault.node}", fault.longest)
+        self._record("landed", fault.task, **about, proof=proofs[0])
+        if isinstance(fault, KillNode):
+            self._dead.add(fault.node)
+
+    def settle(self, seconds: float = SETTLE_SECONDS) -> None:
+        """Wait until nothing is left to happen, and prove it.
+
+        Quiet is: the broker holds nothing, and every worker that lives has ended all it received. Then
+        a sentinel is published: a queue and its only consumer are first in, first out, so a worker that
+        finished the sentinel has received everything before it. If it is quiet still, it is over.
+        On a deadline the trial goes on to its verdict: what is unfinished then is stranded or unknown.
+        """
+        deadline = time.monotonic() + seconds
+        try:
+            while True:
+                self._watch.poll(self._quiet, "the broker and the workers to come to rest", self._left(deadline))
+                before = self._work_seen()
+                [sentinel] = self.publish(SENTINEL)
+                self._watch.until(
+                    lambda events, task=sentinel: any(e.name == "finished" and e.task == task for e in events),
+                    f"a worker to finish {sentinel}",
+                    self._left(deadline),
+                )
+                self._watch.poll(self._quiet, "the workers to end the sentinel", self._left(deadline))
+                if self._work_seen() == before:
+                    self._record("settled")
+                    return
+        except DeadlineExpired as expired:
+            self._record("deadline", waited_for=expired.wrong)
+
+    # --- how it ends --------------------------------------------------------------------------
+
+    def collect(self) -> Evidence:
+        """Make every node still, read what the broker holds and every log in full."""
+        living = [worker.node for worker in self._workers if worker.name not in self._dead]
+        for node in living:
+            self._if_it_runs(node.pause)
+
+        def still() -> None:
+            for node in living:
+                self._if_it_runs(node.kill)
+
+        try:
+            backlog = self._fresh.backlog(still)
+        except (BrokerSilent, DeadlineExpired) as error:
+            self._record("defect", what=f"the backlog could not be read: {error.wrong}")
+            backlog = Backlog(readable=False)
+        still()
+        self._if_it_runs(self._publisher.kill)
+        events: list[Event] = []
+        for node in self._nodes:
+            found, defects = parse_log(node.name, node.log())
+            events += found
+            for defect in defects:
+                self._record("defect", what=defect)
+        return Evidence((*events, *self._record.events), backlog, tuple(self._tuned.values()))
+
+    def errors(self) -> dict[str, str]:
+        """What every node wrote to standard error: for people, never for verdicts."""
+        return {node.name: node.log(errors=True).decode(errors="replace") for node in self._nodes}
+
+    def note(self, name: str, **detail: Scalar) -> None:
+        """Record something about the trial itself."""
+        self._record(name, **detail)
+
+    def close(self) -> None:
+        """Remove every node of the trial and its namespace."""
+        for node in self._nodes:
+            node.remove()
+        if self._namespace is not None:
+            self._namespace.close()
+
+    # --- details ------------------------------------------------------------------------------
+
+    @property
+    def _fresh(self) -> Namespace:
+        if self._namespace is None:
+            raise RuntimeError("the rig was not begun")
+        return self._namespace
+
+    def _start(self, name: str, command: Sequence[str], settings: Settings, hold: str | None = None) -> Node:
+        environment = {
+            "LAB_NODE": name,
+            "LAB_SETTINGS": json.dumps({**nested(settings), "broker_url": self._fresh.url}),
+            **({"LAB_HOLD": hold} if hold else {}),
+        }
+        spec = NodeSpec(
+            name=f"lab-{self._engine.run}-{self._number}-{name}",
+            image=self._image,
+            command=command,
+            network=self._network,
+            alias=name,
+            environment=environment,
+            user=UNPRIVILEGED_USER,
+            unprivileged=True,
+        )
+        self._watch.check()
+        node = self._engine.start(spec)
+        self._nodes.append(node)
+        self._watch.follow(node)
+        return node
+
+    def _await_ready(self, name: str) -> None:
+        self._watch.until(
+            lambda events: any(e.node == name and e.name == "ready" for e in events),
+            f"{name} to be ready",
+            BOOT_SECONDS,
+            name,
+        )
+
+    def _quiet(self) -> bool:
+        alive = [worker for worker in self._workers if worker.name not in self._dead]
+        events = self._watch.events()
+        if not all(worker.idle(events) for worker in alive):
+            return False
+        try:
+            depth = self._fresh.depth()
+        except BrokerSilent:
+            return False
+        if depth.consumers is not None and depth.consumers != len(alive):
+            return False  # a dead worker's channel is not closed yet: its deliveries are not back
+        return depth.ready == 0 and not depth.unacked
+
+    def _work_seen(self) -> int:
+        """How many deliveries the workers received that are no sentinels."""
+        return sum(
+            e.name == "received" and not str(e.task).startswith(SENTINEL) for e in self._watch.events()
+        )
+
+    def _left(self, deadline: float) -> float:
+        return max(0.0, round(deadline - time.monotonic(), 1))
+
+    def _if_it_runs(self, action: Callable[[], None]) -> None:
+        """Signals to a node that died by itself meanwhile are no error: it is still."""
+        try:
+            action()
+        except EngineGone:
+            return
+
+
+def kill_worker(worker: Worker, phase: str, task: str) -> Fault:
+    """SIGKILL to a whole worker: main process and pool."""
+    return KillNode(worker.name, phase, task, target=worker.node)
+
+
+def kill_child(worker: Worker, phase: str, task: str) -> Fault:
+    """SIGKILL to the pool process that holds the task; the worker's main process lives on."""
+    return KillChild(worker.name, phase, task, pid=worker.child(task), target=worker.node)

@@ -1,0 +1,148 @@
+"""A scenario: one failure story, the axes it varies, and what it expects of each cell."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from lab.errors import UsageError
+from lab.judge import Expectation
+from lab.settings import Settings, Value, effective, merged
+
+if TYPE_CHECKING:
+    from lab.rig import Rig
+
+NOTHING: Settings = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One dimension of a scenario: readable tokens, each with the settings it stands for."""
+
+    name: str
+    choices: Mapping[str, Settings]
+
+    @classmethod
+    def of(cls, name: str, *tokens: str) -> Axis:
+        """An axis that changes no Celery setting, like the victim or the phase."""
+        return cls(name, {token: NOTHING for token in tokens})
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Scenario x broker profile x settings. ``params`` holds the token of each axis."""
+
+    scenario: str
+    profile: str
+    celery: str
+    settings: Settings = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    extra: Settings = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Stable and readable: ``worker-crash[redis-none-late-x4-whole-running]``."""
+        extra = [f"{name}={value}" for name, value in sorted(self.extra.items())]
+        return f"{self.scenario}[{'-'.join([self.profile, *self.params.values(), *extra])}]"
+
+    @property
+    def broker(self) -> str:
+        """The family: ``redis`` or ``rabbitmq``."""
+        return self.profile.partition("-")[0]
+
+    def __getitem__(self, name: str) -> Value:
+        """A Celery setting as it is in this cell: given, or Celery's default."""
+        return effective(self.settings, name)
+
+
+@dataclass(slots=True)
+class Scenario:
+    """A registered script with its question, axes, expectation and what cannot be."""
+
+    name: str
+    asks: str
+    axes: Sequence[Axis]
+    script: Callable[[Rig], None]
+    expectation: Callable[[Cell], Expectation] | None = None
+    exclusion: Callable[[Cell], str | None] = field(default=lambda cell: None)
+
+    def expects(self, function: Callable[[Cell], Expectation]) -> Callable[[Cell], Expectation]:
+        """Register what is expected of a cell."""
+        self.expectation = function
+        return function
+
+    def cannot(self, function: Callable[[Cell], str | None]) -> Callable[[Cell], str | None]:
+        """Register the reason why a cell cannot be, ``None`` where it can."""
+        self.exclusion = function
+        return function
+
+    def expected(self, cell: Cell) -> Expectation:
+        """What the scenario expects of this cell."""
+        if self.expectation is None:
+            raise UsageError(f"scenario {self.name} expects nothing", "add @scenario.expects")
+        return self.expectation(cell)
+
+    def cells(
+        self,
+        profiles: Sequence[str],
+        celery: str,
+        given: Settings = NOTHING,
+        chosen: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[Cell]:
+        """Every cell, narrowed to the ``chosen`` tokens and to what agrees with the ``given`` settings.
+
+        A given setting that an axis varies narrows that axis; any other is added to every cell.
+        Raises :class:`UsageError` for an axis or token that this scenario does not have.
+        """
+        self._check(chosen)
+        varied = {name for axis in self.axes for s in axis.choices.values() for name in s}
+        extra = {name: value for name, value in given.items() if name not in varied}
+        for profile, *tokens in itertools.product(profiles, *(axis.choices for axis in self.axes)):
+            params = {axis.name: token for axis, token in zip(self.axes, tokens, strict=True)}
+            if any(params[name] != token for name, token in chosen.items()):
+                continue
+            own = merged(*(axis.choices[params[axis.name]] for axis in self.axes))
+            if any(name in varied and effective(own, name) != v for name, v in given.items()):
+                continue
+            yield Cell(self.name, profile, celery, merged(own, extra), params, extra)
+
+    def _check(self, chosen: Mapping[str, str]) -> None:
+        axes = {axis.name: axis for axis in self.axes}
+        for name, token in chosen.items():
+            if name not in axes:
+                raise UsageError(f"{self.name} does not vary {name!r}", f"it varies {', '.join(axes)}")
+            if token not in axes[name].choices:
+                known = ", ".join(axes[name].choices)
+                raise UsageError(f"{self.name} has no {name} {token!r}", f"choose from: {known}")
+
+
+_registry: dict[str, Scenario] = {}
+
+
+def scenario(
+    name: str, *, asks: str, vary: Sequence[Axis]
+) -> Callable[[Callable[[Rig], None]], Scenario]:
+    """Register a script under its name. The script gets a :class:`lab.rig.Rig` in its hands."""
+
+    def register(script: Callable[[Rig], None]) -> Scenario:
+        _registry[name] = Scenario(name=name, asks=asks, axes=vary, script=script)
+        return _registry[name]
+
+    return register
+
+
+def registered() -> dict[str, Scenario]:
+    """All scenarios that were imported, by name."""
+    return dict(sorted(_registry.items()))
+
+
+def find(name: str) -> Scenario:
+    """The scenario of that name. Raises :class:`UsageError` with the nearest names."""
+    if name in _registry:
+        return _registry[name]
+    near = get_close_matches(name, _registry, n=3) or sorted(_registry)
+    raise UsageError(f"there is no scenario {name!r}", f"choose from: {', '.join(near)}")

@@ -1,0 +1,164 @@
+"""Results on disk: one JSON line per trial in ``trials.jsonl``, and the history that it came from.
+
+    results/trials.jsonl                       appended, never rewritten: runs merge by concatenation
+    results/history/<run>/<number>-<cell>.jsonl
+        first line   the cell, what was expected, and the verdict of the day
+        then         one event a line, in order of time
+        last line    the backlog
+
+A history is written before its result line, so a result always has its history.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.errors import NoSpace, UsageError
+from lab.history import Backlog, Event, NotAnEvent, in_order, parse_event
+from lab.judge import Expectation, Judgement, Status, judge, verdict_on
+
+FORMAT = 1
+TRIALS = "trials.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """One trial, judged. Everything a report needs; nothing of the engine."""
+
+    run: str
+    number: int
+    cell: str
+    scenario: str
+    profile: str
+    params: Mapping[str, str]
+    settings: Mapping[str, Any]
+    attempt: int
+    status: Status
+    expectation: Expectation
+    judgement: Judgement
+    tuned: tuple[Mapping[str, Any], ...]
+    provenance: Mapping[str, Any]
+    seconds: float
+    history: str
+
+    def to_json(self) -> str:
+        """The result as one line, without the newline."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":"))
+
+
+class Store:
+    """The results folder. Writing is safe for several threads that hold the run's lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def history_path(self, run: str, number: int, cell: str) -> str:
+        """Where the history of a trial lies, relative to the folder."""
+        return f"history/{run}/{number:04}-{re.sub(r'[^A-Za-z0-9.+=-]+', '_', cell).strip('_')}.jsonl"
+
+    def prepare(self) -> None:
+        """Make sure that results can be written, before anything is started."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / TRIALS).open("ab"):
+                pass
+        except OSError as error:
+            raise UsageError(f"results cannot be written: {error}", "choose another --results") from error
+
+    def save(
+        self, result: TrialResult, history: Iterable[Event], backlog: Backlog, errors: Mapping[str, str]
+    ) -> None:
+        """Write the history, then append the result line. Raises :class:`NoSpace`, losing nothing.
+
+        ``errors``, what each node wrote to standard error, is kept beside the history of a trial that
+        was not as expected.
+        """
+        header = {
+            "format": FORMAT,
+            "cell": result.cell,
+            "expectation": asdict(result.expectation),
+            "status": result.status,
+            "counts": result.judgement.counts(),
+        }
+        lines = [json.dumps(header), *(event.to_json() for event in in_order(history))]
+        lines.append(json.dumps({"backlog": asdict(backlog)}))
+        path = self.folder / result.history
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_suffix(".part")
+            fresh.write_text("\n".join(lines) + "\n")
+            fresh.replace(path)
+            if result.status is not Status.EXPECTED:
+                parts = [f"==== {node}\n{text}" for node, text in errors.items() if text]
+                path.with_suffix(".log").write_text("\n".join(parts))
+            _append(self.folder / TRIALS, result.to_json())
+        except OSError as error:
+            raise NoSpace(f"the result could not be stored: {error}", "free disk space; nothing stored is lost") from error
+
+
+def _append(path: Path, line: str) -> None:
+    """One line, whole or not at all; a line that a killed run left unfinished is closed first."""
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        torn = False
+        if end:
+            file.seek(end - 1)
+            torn = file.read(1) != b"\n"
+        try:
+            file.write((b"\n" if torn else b"") + line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class Rejudged:
+    """A stored history judged again, next to the verdict of its day."""
+
+    cell: str
+    then: Mapping[str, Any]
+    now: Mapping[str, Any]
+    judgement: Judgement
+
+    @property
+    def same(self) -> bool:
+        """Whether the verdict of the day stands."""
+        return self.then == self.now
+
+
+def rejudge(path: Path) -> Rejudged:
+    """Judge a stored history again. Raises :class:`UsageError` for a file that is not whole."""
+    header, history, backlog = read_history(path)
+    again = judge(history, backlog)
+    raw = header["expectation"]
+    expectation = Expectation(raw["outcomes"], raw["because"], raw["source"])
+    now = {"status": verdict_on(again, expectation).value, "counts": again.counts()}
+    return Rejudged(header["cell"], {"status": header["status"], "counts": header["counts"]}, now, again)
+
+
+def read_history(path: Path) -> tuple[dict[str, Any], list[Event], Backlog]:
+    """Header, events and backlog of a stored history."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", "name a file under results/history/") from error
+    try:
+        header, last = json.loads(lines[0]), json.loads(lines[-1])
+        if header["format"] > FORMAT:
+            raise UsageError(f"{path} has format {header['format']}", f"this lab reads up to {FORMAT}")
+        if not header.keys() >= {"cell", "expectation", "status", "counts"}:
+            raise KeyError("header")
+        backlog = Backlog(**{key: tuple(v) if isinstance(v, list) else v for key, v in last["backlog"].items()})
+        events = [parse_event(line) for line in lines[1:-1]]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, NotAnEvent) as error:
+        wrong = f"{path} is not a whole history ({type(error).__name__})"
+        raise UsageError(wrong, "it was cut off or is another file: run the cell again") from error
+    return header, events, backlog

@@ -1,0 +1,93 @@
+"""One live view over the output of every node of a trial. It triggers; it never decides a verdict."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from lab.engine.adapter import Node
+from lab.errors import DeadlineExpired, Interrupted, LabError
+from lab.history import Event, NotAnEvent, parse_event
+
+WAKE_SECONDS = 0.2  # how late a stop request or a deadline may be noticed
+POLL_SECONDS = 0.02  # between two questions to a broker
+
+Stop = threading.Event
+
+
+class Watch:
+    """Collects events from followed nodes, and waits for conditions on them with a deadline."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._changed = threading.Condition()
+        self._events: list[Event] = []
+        self._seen: set[tuple[str, int, int]] = set()
+        self._ended: set[str] = set()
+
+    def follow(self, node: Node) -> None:
+        """Read the node's output in a thread of its own until the node is dead."""
+        threading.Thread(target=self._read, args=(node,), daemon=True, name=f"watch {node.name}").start()
+
+    def until(
+        self, condition: Callable[[Sequence[Event]], bool], what: str, seconds: float, node: str = ""
+    ) -> None:
+        """Wait until the condition holds. ``node`` is the one whose death makes waiting pointless.
+
+        Raises :class:`DeadlineExpired` naming ``what`` was waited for, :class:`Interrupted`.
+        """
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while not condition(self._events):
+                self.check()
+                if node in self._ended:
+                    raise DeadlineExpired(f"{node} ended before {what}", "see its log with --keep")
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise DeadlineExpired(f"waited {seconds:g} s for {what}", "run it again")
+                self._changed.wait(min(left, WAKE_SECONDS))
+
+    def poll(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
+        """Wait for a condition outside the histories, like a broker that answers."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.check()
+            if time.monotonic() > deadline:
+                raise DeadlineExpired(f"waited {seconds:g} s for {what}", "run it again")
+            time.sleep(POLL_SECONDS)
+
+    def check(self) -> None:
+        """Raise :class:`Interrupted` when the user asked to stop."""
+        if self._stop.is_set():
+            raise Interrupted("interrupted", "")
+
+    def events(self) -> list[Event]:
+        """What was seen so far."""
+        with self._changed:
+            return list(self._events)
+
+    def _read(self, node: Node) -> None:
+        """A stream that ends is no evidence: follow again from the start while the node runs."""
+        try:
+            while True:
+                for line in node.follow():
+                    self._add(line)
+                if not node.state().running:
+                    break
+        except LabError:
+            pass  # the node was removed, or the engine is gone: whoever works with it says so
+        with self._changed:
+            self._ended.add(node.name)
+            self._changed.notify_all()
+
+    def _add(self, line: bytes) -> None:
+        try:
+            event = parse_event(line)
+        except NotAnEvent:
+            return  # the full read of the log names it as a defect
+        with self._changed:
+            if event.key not in self._seen:
+                self._seen.add(event.key)
+                self._events.append(event)
+                self._changed.notify_all()

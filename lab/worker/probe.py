@@ -1,0 +1,138 @@
+"""Celery's own extension points, turned into events.
+
+Used here: signals, a custom ``Request`` (``Task.Request``) and a custom strategy (``Task.Strategy``).
+Nothing of Celery is patched. Read in celery 5.7.0: ``worker/strategy.py`` builds the request, books
+it as reserved and hands it to ``consumer.on_task_request``; ``worker/request.py`` makes a subclass
+that calls our ``on_accepted``, ``acknowledge`` and ``reject``, but not our ``on_success``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from importlib import metadata
+from platform import python_version
+from typing import Any
+
+from celery import signals
+from celery.worker import strategy as celery_strategy
+from celery.worker.request import Request
+
+from . import gate
+from .events import emit
+
+RECORDED_PACKAGES = ("celery", "kombu", "billiard", "amqp", "redis", "vine")
+
+
+class ProbedRequest(Request):
+    """Reports what the worker's main process does with one delivery."""
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        emit("accepted", self.id, child=pid)
+        super().on_accepted(pid, time_accepted)
+
+    def acknowledge(self) -> None:
+        first = not self.acknowledged
+        super().acknowledge()
+        if first:
+            emit("acknowledged", self.id)
+
+    def reject(self, requeue: bool = False) -> None:
+        first = not self.acknowledged
+        super().reject(requeue=requeue)
+        if first:
+            emit("rejected", self.id, requeue=requeue)
+
+
+class HoldingConsumer:
+    """A consumer that keeps reserved requests from the pool while the gate is closed.
+
+    It does not block the worker's main loop: the request waits where one waits whose task is rate
+    limited, so heartbeats go out and the death of a child is noticed.
+    """
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+        self._waiting: deque[Any] = deque()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    def on_task_request(self, request: Any) -> None:
+        if not self._waiting and not gate.closed("reserved"):
+            self._consumer.on_task_request(request)
+            return
+        emit("held", request.id, phase="reserved")
+        self._waiting.append(request)
+        if len(self._waiting) == 1:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        if gate.closed("reserved"):
+            self._consumer.timer.call_after(gate.POLL_SECONDS, self._look_again)
+            return
+        while self._waiting:
+            request = self._waiting.popleft()
+            emit("passed", request.id, phase="reserved")
+            self._consumer.on_task_request(request)
+
+
+def strategy(task: Any, app: Any, consumer: Any) -> Any:
+    """Celery's default strategy, with the gate for the phase *reserved* in front of the pool."""
+    return celery_strategy.default(task, app, HoldingConsumer(consumer))
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide how this node behaves."""
+    found = {"python": python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@signals.worker_ready.connect
+def _ready(**_: Any) -> None:
+    emit("ready", **versions())
+
+
+@signals.worker_process_init.connect
+def _child_started(**_: Any) -> None:
+    emit("child")
+
+
+@signals.task_received.connect
+def _received(request: Any, **_: Any) -> None:
+    emit("received", request.id, redelivered=bool(request.delivery_info.get("redelivered")))
+
+
+@signals.task_prerun.connect
+def _started(task_id: str, **_: Any) -> None:
+    emit("started", task_id)
+
+
+@signals.task_success.connect
+def _finished(sender: Any, **_: Any) -> None:
+    emit("finished", sender.request.id)
+
+
+@signals.task_postrun.connect
+def _returned(task_id: str, state: str | None = None, **_: Any) -> None:
+    if state == "SUCCESS":
+        gate.hold("finished", task_id)
+
+
+@signals.task_failure.connect
+def _failed(task_id: str, exception: BaseException, **_: Any) -> None:
+    emit("failed", task_id, error=f"{type(exception).__name__}: {exception}")
+
+
+@signals.task_retry.connect
+def _retried(request: Any, reason: Any, **_: Any) -> None:
+    emit("retried", request.id, reason=str(reason))
+
+
+@signals.worker_shutdown.connect
+def _shutdown(**_: Any) -> None:
+    emit("shutdown")
