@@ -36,9 +36,11 @@ from lab.store import Store, TrialResult, rejudge
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_PROFILES = ("redis-aof-everysec", "rabbitmq-classic")
-JOBS_PER_CORE = 2
+JOBS_PER_CORE = 3  # most of a trial is waiting: for Celery's timers, for the engine
 
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+WIDE = 120  # columns, where no terminal says how many it has
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -108,34 +110,43 @@ def _run(
     store.prepare()
     say = functools.partial(_say, started)
     done: list[TrialResult] = []
-    with _engine(say, keep=keep) as engine:
-        for image in dict.fromkeys(profile.image for profile in profiles):
-            ensure(engine, image, say)
-        plan = Run(
-            engine=engine,
-            store=store,
-            image=ensure_worker(engine, version, say),
-            celery=version,
-            jobs=jobs or JOBS_PER_CORE * (os.cpu_count() or 1),
-            keep=keep,
-        )
-        with _interruptible(plan.stop, engine):
-            for result in plan.trials(scenario, cells, trials):
-                done.append(result)
-                if not as_json:
-                    _show(result)
+    broken: LabError | None = None
+    try:
+        with _engine(say, keep=keep) as engine:
+            for image in dict.fromkeys(profile.image for profile in profiles):
+                ensure(engine, image, say)
+            plan = Run(
+                engine=engine,
+                store=store,
+                image=ensure_worker(engine, version, say),
+                jobs=jobs or JOBS_PER_CORE * (os.cpu_count() or 1),
+                keep=keep,
+            )
+            with _interruptible(plan.stop, engine):
+                for result in plan.trials(scenario, cells, trials):
+                    done.append(result)
+                    if not as_json:
+                        _show(result)
+    except LabError as error:
+        broken = error
     if as_json:
         click.echo(terminal.as_json(done))
     else:
         terminal.summary(out, done, time.monotonic() - started)
-    return exit_code(done)
+    if broken is not None:
+        message(broken)
+    return exit_code(done, broken)
 
 
-def exit_code(results: Sequence[TrialResult]) -> int:
-    """A surprise outranks what is inconclusive."""
+def exit_code(results: Sequence[TrialResult], broken: LabError | None) -> int:
+    """A surprise outranks all, but for a run that the user ended; then what broke; then doubt."""
     seen = {result.status for result in results}
+    if isinstance(broken, Interrupted):
+        return broken.exit_code
     if Status.SURPRISE in seen:
         return errors.SURPRISE
+    if broken is not None:
+        return broken.exit_code
     return errors.INCONCLUSIVE if Status.INCONCLUSIVE in seen else errors.OK
 
 
@@ -160,9 +171,9 @@ def _possible(scenario: Scenario, cells: list[Cell]) -> list[Cell]:
 
 
 def _show(result: TrialResult) -> None:
-    out.print(terminal.line(result))
+    out.print(terminal.line(result), soft_wrap=True)
     for text in terminal.details(result):
-        out.print(text)
+        out.print(text, soft_wrap=True)
 
 
 def _say(started: float, text: str) -> None:

@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 class Stage:
     """A running broker on a network of its own, and a count of the trials that it served."""
 
+    name: str
     broker: Broker
     network: str
     version: str
@@ -67,7 +68,7 @@ class Stages:
             return self._booting[key]
 
     def _boot(self, profile: Profile, number: int) -> Stage:
-        name = f"lab-{self._engine.run}-stage{number}"
+        name = f"lab-{self._engine.run}-{profile.family}{number}"
         network = self._engine.create_network(name)
         broker = FAMILIES[profile.family](self._engine, profile, network, f"{name}-broker")
         versions: list[str] = []
@@ -80,7 +81,7 @@ class Stages:
             return True
 
         Watch(self._stop).poll(answers, f"{profile.label} to answer", BROKER_BOOT_SECONDS)
-        return Stage(broker, network, versions[-1], broker.node.image_id())
+        return Stage(name, broker, network, versions[-1], broker.node.image_id())
 
     def close(self) -> None:
         """Wait for boots under way; the run removes what they made."""
@@ -94,7 +95,6 @@ class Run:
     engine: Engine
     store: Store
     image: str
-    celery: str
     jobs: int
     keep: bool = False
     stop: Stop = field(default_factory=threading.Event)
@@ -182,12 +182,14 @@ class Run:
     def _play(
         self, scenario: Scenario, cell: Cell, profile: Profile, stage: Stage
     ) -> tuple[Evidence, dict[str, str]]:
+        number = stage.next_number()
         rig = Rig(
             engine=self.engine,
             broker=stage.broker,
             profile=profile,
             network=stage.network,
-            number=stage.next_number(),
+            number=number,
+            tag=f"{stage.name}-{number}",
             cell=cell,
             image=self.image,
             stop=self.stop,
@@ -214,7 +216,7 @@ class Run:
             "kernel": self.engine.kernel,
             "python": platform.python_version(),
             "commit": git_commit(),
-            "seed": None,
+            "seed": None,  # nothing was drawn by chance
         }
 
 

@@ -36,8 +36,6 @@ WORKER_COMMAND = (
 PUBLISHER_COMMAND = ("python3", "-m", "worker.publisher")
 LAB_SETTINGS: Settings = {"worker_concurrency": 1, "broker_connection_retry_on_startup": True}
 
-#: A dead child is reported at once, in every worker: no task of the lab is anywhere near that fast.
-QUICK_LOSS: Settings = {"worker_lost_wait": 0.2}
 #: Given to a worker that starts after the fault: for it, production's hour has passed already.
 HOUR_HAS_PASSED: Settings = {
     f"{TRANSPORT}visibility_timeout": 0.5,
@@ -133,6 +131,8 @@ class Worker:
 class Rig:
     """The nodes of one trial, and what a script may do with them.
 
+    ``number`` is its namespace on the broker; ``tag`` is in the names of its containers and the ids of
+    its tasks, so that a task which leaked from another trial is seen as one that nobody published.
     Everything that it starts is removed by :meth:`close`; everything that it does is in the history.
     """
 
@@ -144,6 +144,7 @@ class Rig:
         profile: Profile,
         network: str,
         number: int,
+        tag: str,
         cell: Cell,
         image: str,
         stop: Stop,
@@ -153,6 +154,7 @@ class Rig:
         self._broker = broker
         self._network = network
         self._number = number
+        self._tag = tag
         self._image = image
         self._watch = Watch(stop)
         self._record = Recorder()
@@ -176,9 +178,8 @@ class Rig:
         self, name: str, *, hold: str | None = None, after_visibility_timeout: bool = False
     ) -> Worker:
         """Start a worker and wait until it consumes. ``hold`` closes its gate at that phase."""
-        overrides = dict(QUICK_LOSS)
-        if after_visibility_timeout and self.cell.broker == "redis":
-            overrides |= HOUR_HAS_PASSED
+        hour_has_passed = after_visibility_timeout and self.cell.broker == "redis"
+        overrides = HOUR_HAS_PASSED if hour_has_passed else {}
         settings = merged(self._settings, overrides, self.cell.extra)
         shortened = {k: v for k, v in overrides.items() if k not in self.cell.extra}
         self._tuned |= {t.setting: t for t in tuned(shortened)}
@@ -192,7 +193,7 @@ class Rig:
 
     def publish(self, label: str, count: int = 1) -> list[str]:
         """Publish tasks one after another, and wait until the publisher was told about each."""
-        ids = [f"{label}-{self._published + i}" for i in range(count)]
+        ids = [f"{label}-{self._published + i}-{self._tag}" for i in range(count)]
         self._published += count
         order = json.dumps([{"id": task, "label": label} for task in ids]) + "\n"
         self._await_ready(PUBLISHER)
@@ -305,7 +306,7 @@ class Rig:
             **({"LAB_HOLD": hold} if hold else {}),
         }
         spec = NodeSpec(
-            name=f"lab-{self._engine.run}-{self._number}-{name}",
+            name=f"{self._tag}-{name}",
             image=self._image,
             command=command,
             network=self._network,

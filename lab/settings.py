@@ -47,7 +47,6 @@ PRODUCTION: Mapping[str, tuple[str, str]] = {
         "10",
         "a worker looks for expired deliveries at every tenth interval only",
     ),
-    "worker_lost_wait": ("10 s", "a lost pool child is reported ten seconds after its death"),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
 from rich import box
@@ -16,6 +16,10 @@ from lab.judge import Outcome, Status, TaskVerdict
 from lab.store import TrialResult
 
 STYLES = {Status.EXPECTED: "green", Status.SURPRISE: "bold red", Status.INCONCLUSIVE: "yellow"}
+LEGEND = (
+    "evidence for the target: deliveries/starts/finishes/acknowledgements/held by the broker at the end; "
+    "back in: from the proof of the fault to the last finish"
+)
 AXES = {"acknowledgement": "ack", "prefetch": "pre"}  # short headings for a narrow screen
 OUTCOME_STYLES = {
     Outcome.LOST: "red",
@@ -78,19 +82,27 @@ def evidence(task: TaskVerdict) -> str:
     return ", ".join([*words, f"held: {e.held}" if e.held else "nothing held"])
 
 
-def table(results: Sequence[TrialResult]) -> Table:
-    """One row per cell: settings, what happened, what was expected, and what the verdict rests on."""
-    heading = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    heading.add_column("broker", no_wrap=True)
+def tables(results: Sequence[TrialResult]) -> Iterator[Table]:
+    """One table per broker, one row per cell: settings, what happened, and what the verdict rests on."""
+    for profile in dict.fromkeys(r.profile for r in sorted(results, key=lambda r: r.number)):
+        own = [result for result in results if result.profile == profile]
+        yield _table(f"{profile} ({own[0].provenance['broker']})", own)
+
+
+def _table(title: str, results: Sequence[TrialResult]) -> Table:
+    grid = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for axis in results[0].params:
-        heading.add_column(AXES.get(axis, axis), no_wrap=True)
-    for name in ("target", "others", "expected"):
-        heading.add_column(name)
-    for name in ("dlv", "run", "done", "ack", "held", "recovery", "trials"):
-        heading.add_column(name, justify="right", no_wrap=True)
+        grid.add_column(AXES.get(axis, axis), no_wrap=True)
+    grid.add_column("target", no_wrap=True)
+    grid.add_column("others")
+    grid.add_column("evidence", no_wrap=True)
+    grid.add_column("back in", no_wrap=True, justify="right")
+    grid.add_column("as expected")
     for group in by_cell(results):
-        heading.add_row(*_row(group))
-    return heading
+        grid.add_row(*_row(group))
+    return grid
 
 
 def by_cell(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
@@ -105,30 +117,31 @@ def _row(group: Sequence[TrialResult]) -> list[Text | str]:
     worst = max(group, key=lambda r: (r.status is Status.SURPRISE, r.status is Status.INCONCLUSIVE))
     target = next((t for t in worst.judgement.tasks if t.label == "target"), None)
     others = worst.judgement.counts().get("others", {})
-    agreed = Counter(r.status for r in group)[Status.EXPECTED]
     return [
-        worst.profile,
         *worst.params.values(),
         Text(target.outcome.value, OUTCOME_STYLES.get(target.outcome, "green")) if target else "?",
         ", ".join(f"{n} {name}" for name, n in others.items()),
-        _expected(worst),
-        *_evidence_columns(target),
+        _evidence_column(target),
         _median_recovery(group),
-        Text(f"{agreed}/{len(group)}", STYLES[worst.status]),
+        _agreement(group, worst),
     ]
 
 
-def _expected(result: TrialResult) -> Text:
-    if result.status is Status.EXPECTED:
-        return Text("the same", "green")
-    return Text(counted(result.expectation.outcomes), STYLES[result.status])
+def _agreement(group: Sequence[TrialResult], worst: TrialResult) -> Text:
+    agreed = Counter(r.status for r in group)[Status.EXPECTED]
+    text = Text(f"{agreed}/{len(group)}", STYLES[worst.status])
+    if worst.status is Status.SURPRISE:
+        text.append(f" expected {counted(worst.expectation.outcomes)}")
+    elif worst.status is Status.INCONCLUSIVE:
+        text.append(" inconclusive")
+    return text
 
 
-def _evidence_columns(target: TaskVerdict | None) -> list[str]:
+def _evidence_column(target: TaskVerdict | None) -> str:
     if target is None:
-        return ["?"] * 5
+        return "?"
     e = target.evidence
-    return [*(str(n) for n in (e.deliveries, e.starts, e.finishes, e.acknowledged)), e.held or "-"]
+    return f"{e.deliveries}/{e.starts}/{e.finishes}/{e.acknowledged}/{e.held or '-'}"
 
 
 def _median_recovery(group: Iterable[TrialResult]) -> str:
@@ -140,8 +153,10 @@ def summary(console: Console, results: Sequence[TrialResult], seconds: float) ->
     """The table, what was tuned, who was asked, and the count."""
     if not results:
         return
-    console.print()
-    console.print(table(results))
+    for grid in tables(results):
+        console.print()
+        console.print(grid)
+    console.print(Text(LEGEND, "dim"))
     shortened = {t["setting"]: t for result in results for t in result.tuned}
     for name, t in sorted(shortened.items()):
         console.print(Text(f"tuned: {name} = {t['value']} (production: {t['default']}; there, {t['meaning']})", "dim"))
