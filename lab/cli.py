@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import os
 import secrets
 import signal
@@ -32,7 +33,7 @@ from lab.matrix import Run
 from lab.report import terminal
 from lab.scenario import Cell, Scenario, find, registered
 from lab.settings import parse
-from lab.store import Store, TrialResult, rejudge
+from lab.store import Store, TrialResult, histories, rejudge
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_PROFILES = ("redis-aof-everysec", "rabbitmq-classic")
@@ -71,16 +72,26 @@ def main() -> None:
 
 @main.command()
 @click.argument("name")
-@click.option("--broker", "brokers", multiple=True, help="A profile, like redis-none or rabbitmq-quorum@3.10; or all.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A Celery setting: narrows or extends.")
+@click.option(
+    "--broker", "brokers", multiple=True, help="A profile, like redis-none or rabbitmq-quorum@3.10; or all."
+)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A Celery setting: narrows or extends."
+)
 @click.option("--victim", help="Only this victim.")
 @click.option("--phase", help="Only this phase.")
-@click.option("--trials", default=1, show_default=True, type=click.IntRange(1, 10_000), help="Trials of each cell.")
+@click.option(
+    "--trials", default=1, show_default=True, type=click.IntRange(1, 10_000), help="Trials of each cell."
+)
 @click.option("--jobs", type=click.IntRange(1, 64), help="Trials side by side.  [default: two for each core]")
 @click.option("--celery", help="Celery version in the workers.  [default: that of the lock file]")
-@click.option("--results", type=click.Path(path_type=Path), default=ROOT / "results", help="Where results go.")
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=ROOT / "results", help="Where results go."
+)
 @click.option("--keep", is_flag=True, help="Leave the containers for a look; lab clean removes them.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON line per trial on standard output, nothing else.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON line per trial on standard output, nothing else."
+)
 def run(name: str, **options: Any) -> None:
     """Run a scenario."""
     sys.exit(_run(_scenario(name), **options))
@@ -160,7 +171,7 @@ def _possible(scenario: Scenario, cells: list[Cell]) -> list[Cell]:
     """Leave out what cannot be, and say so; nothing left is an error."""
     if not cells:
         raise UsageError("no cell of this scenario has these settings", "loosen --set, --victim or --phase")
-    reasons = {cell.id: scenario.exclusion(cell) for cell in cells}
+    reasons = {cell.id: scenario.impossible(cell) for cell in cells}
     possible = [cell for cell in cells if reasons[cell.id] is None]
     for reason in sorted({reason for reason in reasons.values() if reason}):
         left_out = sum(found == reason for found in reasons.values())
@@ -205,7 +216,7 @@ def _sweep(engine: Engine, say: Callable[[str], None]) -> None:
 def _interruptible(stop: threading.Event, engine: Engine) -> Iterator[None]:
     """First Ctrl-C: stop, revert, remove. Second: say what is left, and go at once."""
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         if not stop.is_set():
             stop.set()
             err.print("interrupted: removing what this run made; once more to leave at once")
@@ -255,7 +266,9 @@ def setup(brokers: Sequence[str], celery: str | None) -> None:
         for image in dict.fromkeys(Profile.load(label).image for label in _profiles(brokers)):
             ensure(engine, image, say)
         image = ensure_worker(engine, celery or default_celery(), say)
-        out.print(f"ready: engine {engine.version} at {escape(engine.endpoint)}, worker image {escape(image)}")
+        out.print(
+            f"ready: engine {engine.version} at {escape(engine.endpoint)}, worker image {escape(image)}"
+        )
 
 
 @main.command()
@@ -275,16 +288,15 @@ def clean(dry_run: bool) -> None:
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def judge(files: Sequence[Path]) -> None:
-    """Judge stored histories again, and say whether the verdict differs."""
+    """Judge stored histories again (or all of a trials.jsonl), and say whether a verdict differs."""
     differ = 0
-    for path in files:
+    for path in itertools.chain.from_iterable(map(histories, files)):
         again = rejudge(path)
         differ += not again.same
         word = "[green]the same[/]" if again.same else "[bold red]differs[/]"
-        out.print(f"{word}  {escape(again.cell)}  {escape(str(again.now['status']))}  "
-                  f"{escape(terminal.counted(again.now['counts']))}")
+        out.print(f"{word}  {escape(again.cell)}  {escape(again.now.words())}", soft_wrap=True)
         if not again.same:
-            out.print(f"    then  {escape(str(again.then['status']))}  {escape(terminal.counted(again.then['counts']))}")
+            out.print(f"    then  {escape(again.then.words())}", soft_wrap=True)
     sys.exit(errors.SURPRISE if differ else errors.OK)
 
 
@@ -299,4 +311,3 @@ def _scenarios() -> dict[str, Scenario]:
 def _scenario(name: str) -> Scenario:
     _scenarios()
     return find(name)
-

@@ -1,17 +1,17 @@
 """Every error of the lab. Each says what was wrong and what to do, and knows its exit code.
 
-    LabError
-    ├── UsageError            2   a name, a value or a file that cannot be
-    ├── Inconclusive          3   the evidence does not decide
-    │   └── DeadlineExpired   3   a condition did not come true in time
-    ├── EnvironmentLacks      4   engine, image, disk or port
-    │   ├── NoEngine
-    │   ├── EngineGone
-    │   ├── ImageMissing
-    │   ├── NoSpace
-    │   └── PortTaken
-    ├── CleanupFailed         5
-    └── Interrupted         130
+LabError
+├── UsageError            2   a name, a value or a file that cannot be
+├── Inconclusive          3   the evidence does not decide
+│   └── DeadlineExpired   3   a condition did not come true in time
+├── EnvironmentLacks      4   engine, image, disk or port
+│   ├── NoEngine
+│   ├── EngineGone
+│   ├── ImageMissing
+│   ├── NoSpace
+│   └── PortTaken
+├── CleanupFailed         5
+└── Interrupted         130
 """
 
 from __future__ import annotations

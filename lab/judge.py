@@ -184,7 +184,7 @@ def gather(events: Iterable[Event], task: str, backlog: Backlog) -> Evidence:
     )
 
 
-def outcome_of(evidence: Evidence, *, settled: bool) -> Outcome:
+def outcome_of(evidence: Evidence, *, settled: bool) -> Outcome:  # noqa: PLR0911  (a table of cases)
     """The outcome of one task.
 
     ``settled`` says that the broker was read and the lab proved that no worker still holds work;
@@ -222,9 +222,7 @@ def _told(count: Counter[str]) -> Told:
 # --- doubts: why the evidence may not be believed -----------------------------------------------
 
 
-def _doubts(
-    history: Sequence[Event], backlog: Backlog, verdicts: Sequence[TaskVerdict]
-) -> Iterator[str]:
+def _doubts(history: Sequence[Event], backlog: Backlog, verdicts: Sequence[TaskVerdict]) -> Iterator[str]:
     if not any(event.name == "asked" for event in history):
         yield "nothing was published"
     for event in history:
@@ -286,9 +284,7 @@ class Struck:
     @classmethod
     def by(cls, inject: Event, history: Iterable[Event]) -> Struck:
         pid = inject.detail.get("pid", WHOLE_NODE)
-        node = tuple(
-            e for e in history if e.task == inject.task and e.node == inject.detail.get("node")
-        )
+        node = tuple(e for e in history if e.task == inject.task and e.node == inject.detail.get("node"))
         dead = tuple(e for e in node if pid in (WHOLE_NODE, e.pid))
         return cls(task=str(inject.task), node=node, dead=dead)
 
@@ -394,11 +390,7 @@ def _workers(history: Sequence[Event], labels: Mapping[str, str]) -> Iterator[Wo
 def _recovery(history: Sequence[Event], labels: Mapping[str, str]) -> float | None:
     since = _fault_time(history)
     last = max(
-        (
-            e.at
-            for e in history
-            if e.name == "finished" and e.task and labels.get(e.task) != SENTINEL
-        ),
+        (e.at for e in history if e.name == "finished" and e.task and labels.get(e.task) != SENTINEL),
         default=None,
     )
     return _seconds(since, last) if since is not None and last is not None and last > since else None

@@ -14,8 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lab.brokers import FAMILIES, Broker, Profile
-from lab.brokers.base import BrokerSilent
+from lab.brokers import Broker, BrokerSilent, Profile, broker_class
 from lab.engine.adapter import Engine
 from lab.errors import Inconclusive, Interrupted
 from lab.judge import Status, judge, verdict_on
@@ -57,7 +56,7 @@ class Stages:
         self._stop = stop
         self._lock = threading.Lock()
         self._booting: dict[Any, Future[Stage]] = {}
-        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="boot")
+        self._pool = ThreadPoolExecutor(thread_name_prefix="boot")
 
     def boot(self, profile: Profile) -> Future[Stage]:
         """The stage of this profile, begun now if it is not there. Profiles of one service share it."""
@@ -69,8 +68,10 @@ class Stages:
 
     def _boot(self, profile: Profile, number: int) -> Stage:
         name = f"lab-{self._engine.run}-{profile.family}{number}"
-        network = self._engine.create_network(name)
-        broker = FAMILIES[profile.family](self._engine, profile, network, f"{name}-broker")
+        creating = self._pool.submit(self._engine.create_network, name)
+        family = broker_class(profile.family)
+        network = creating.result()
+        broker = family(self._engine, profile, network, f"{name}-broker")
         versions: list[str] = []
 
         def answers() -> bool:
@@ -86,6 +87,16 @@ class Stages:
     def close(self) -> None:
         """Wait for boots under way; the run removes what they made."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One cell to run once. ``number`` is its place in the run."""
+
+    number: int
+    scenario: Scenario
+    cell: Cell
+    profile: Profile
 
 
 @dataclass(slots=True)
@@ -106,15 +117,14 @@ class Run:
         """
         stages = Stages(self.engine, self.stop)
         profiles = {cell.profile: Profile.load(cell.profile) for cell in cells}
-        numbers = iter(range(1_000_000))
+        queue = [cell for _ in range(times) for cell in fast_boots_first(cells)]
         try:
             for profile in profiles.values():
                 stages.boot(profile)
             with ThreadPoolExecutor(max_workers=self.jobs, thread_name_prefix="trial") as pool:
                 pending = {
-                    pool.submit(self._trial, scenario, cell, profiles[cell.profile], stages, next(numbers))
-                    for _ in range(times)
-                    for cell in fast_boots_first(cells)
+                    pool.submit(self._trial, Trial(number, scenario, cell, profiles[cell.profile]), stages)
+                    for number, cell in enumerate(queue)
                 }
                 yield from self._as_they_come(pending)
         finally:
@@ -139,29 +149,26 @@ class Run:
         if self.stop.is_set():
             raise Interrupted("interrupted", "")
 
-    def _trial(
-        self, scenario: Scenario, cell: Cell, profile: Profile, stages: Stages, number: int
-    ) -> TrialResult:
-        stage = stages.boot(profile).result()
+    def _trial(self, trial: Trial, stages: Stages) -> TrialResult:
+        stage = stages.boot(trial.profile).result()
         for attempt in range(1, ATTEMPTS + 1):
             if self.stop.is_set():
                 raise Interrupted("interrupted", "")
-            result = self._attempt(scenario, cell, profile, stage, number, attempt)
+            result = self._attempt(trial, stage, attempt)
             if result.status is not Status.INCONCLUSIVE:
                 break
         return result
 
-    def _attempt(
-        self, scenario: Scenario, cell: Cell, profile: Profile, stage: Stage, number: int, attempt: int
-    ) -> TrialResult:
+    def _attempt(self, trial: Trial, stage: Stage, attempt: int) -> TrialResult:
         started = time.monotonic()
-        evidence, log = self._play(scenario, cell, profile, stage)
+        evidence, log = self._play(trial, stage)
+        cell = trial.cell
         judgement = judge(evidence.history, evidence.backlog)
-        expectation = scenario.expected(cell)
+        expectation = trial.scenario.expected(cell)
         name = cell.id if attempt == 1 else f"{cell.id}-attempt{attempt}"
         result = TrialResult(
             run=self.engine.run,
-            number=number,
+            number=trial.number,
             cell=cell.id,
             scenario=cell.scenario,
             profile=cell.profile,
@@ -172,34 +179,32 @@ class Run:
             expectation=expectation,
             judgement=judgement,
             tuned=tuple(asdict(t) for t in evidence.tuned),
-            provenance=self._provenance(profile, stage, evidence),
+            provenance=self._provenance(trial.profile, stage, evidence),
             seconds=round(time.monotonic() - started, 3),
-            history=self.store.history_path(self.engine.run, number, name),
+            history=self.store.history_path(self.engine.run, trial.number, name),
         )
         self.store.save(result, evidence.history, evidence.backlog, log)
         return result
 
-    def _play(
-        self, scenario: Scenario, cell: Cell, profile: Profile, stage: Stage
-    ) -> tuple[Evidence, dict[str, str]]:
+    def _play(self, trial: Trial, stage: Stage) -> tuple[Evidence, dict[str, str]]:
         number = stage.next_number()
         rig = Rig(
             engine=self.engine,
             broker=stage.broker,
-            profile=profile,
+            profile=trial.profile,
             network=stage.network,
             number=number,
             tag=f"{stage.name}-{number}",
-            cell=cell,
+            cell=trial.cell,
             image=self.image,
             stop=self.stop,
         )
         try:
             try:
                 rig.begin()
-                scenario.script(rig)
-            except Inconclusive as expired:
-                rig.note("defect", what=expired.wrong)
+                trial.scenario.script(rig)
+            except Inconclusive as doubt:
+                rig.note("defect", what=doubt.wrong)
             return rig.collect(), rig.errors()
         finally:
             if not self.keep:
@@ -234,4 +239,3 @@ def git_commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()
-

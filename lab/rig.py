@@ -6,7 +6,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from lab.brokers.base import Broker, BrokerSilent, Namespace
 from lab.brokers.profile import Profile
@@ -39,7 +41,7 @@ LAB_SETTINGS: Settings = {"worker_concurrency": 1, "broker_connection_retry_on_s
 #: Given to a worker that starts after the fault: for it, production's hour has passed already.
 HOUR_HAS_PASSED: Settings = {
     f"{TRANSPORT}visibility_timeout": 0.5,
-    f"{TRANSPORT}unacked_restore_interval": 0.25,
+    f"{TRANSPORT}unacked_restore_interval": 0.1,
     f"{TRANSPORT}unacked_restore_throttle": 1,
 }
 
@@ -59,10 +61,8 @@ class Recorder:
 
     events: list[Event] = field(default_factory=list)
 
-    def __call__(self, name: str, task: str | None = None, **detail: Scalar) -> None:
-        self.events.append(
-            Event(LAB, time.time_ns(), os.getpid(), len(self.events), name, task, detail)
-        )
+    def __call__(self, name: str, task: str | None = None, /, **detail: Scalar) -> None:
+        self.events.append(Event(LAB, time.time_ns(), os.getpid(), len(self.events), name, task, detail))
 
 
 @dataclass(slots=True)
@@ -158,6 +158,8 @@ class Rig:
         self._image = image
         self._watch = Watch(stop)
         self._record = Recorder()
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix=tag)
+        self._publisher: Future[Node] | None = None
         self._nodes: list[Node] = []
         self._workers: list[Worker] = []
         self._dead: set[str] = set()
@@ -170,13 +172,11 @@ class Rig:
     def begin(self) -> None:
         """Open a fresh namespace on the broker and start the publisher."""
         self._namespace = self._broker.open(self._number)
-        self._publisher = self._start(PUBLISHER, PUBLISHER_COMMAND, self._settings)
+        self._publisher = self._threads.submit(self._start, PUBLISHER, PUBLISHER_COMMAND, self._settings)
 
     # --- what a script calls ------------------------------------------------------------------
 
-    def worker(
-        self, name: str, *, hold: str | None = None, after_visibility_timeout: bool = False
-    ) -> Worker:
+    def worker(self, name: str, *, hold: str | None = None, after_visibility_timeout: bool = False) -> Worker:
         """Start a worker and wait until it consumes. ``hold`` closes its gate at that phase."""
         hour_has_passed = after_visibility_timeout and self.cell.broker == "redis"
         overrides = HOUR_HAS_PASSED if hour_has_passed else {}
@@ -196,8 +196,9 @@ class Rig:
         ids = [f"{label}-{self._published + i}-{self._tag}" for i in range(count)]
         self._published += count
         order = json.dumps([{"id": task, "label": label} for task in ids]) + "\n"
+        publisher = self._node(self._publisher)
         self._await_ready(PUBLISHER)
-        self._publisher.put(INBOX_FOLDER, f"{self._orders:06}.json", order.encode())
+        publisher.put(INBOX_FOLDER, f"{self._orders:06}.json", order.encode())
         self._orders += 1
 
         def told(events: Sequence[Event]) -> bool:
@@ -234,13 +235,13 @@ class Rig:
         deadline = time.monotonic() + seconds
         try:
             while True:
-                self._watch.poll(self._quiet, "the broker and the workers to come to rest", self._left(deadline))
+                self._watch.poll(
+                    self._quiet, "the broker and the workers to come to rest", self._left(deadline)
+                )
                 before = self._work_seen()
                 [sentinel] = self.publish(SENTINEL)
                 self._watch.until(
-                    lambda events, task=sentinel: any(e.name == "finished" and e.task == task for e in events),
-                    f"a worker to finish {sentinel}",
-                    self._left(deadline),
+                    partial(_finished, sentinel), f"a worker to finish {sentinel}", self._left(deadline)
                 )
                 self._watch.poll(self._quiet, "the workers to end the sentinel", self._left(deadline))
                 if self._work_seen() == before:
@@ -254,23 +255,23 @@ class Rig:
     def collect(self) -> Evidence:
         """Make every node still, read what the broker holds and every log in full."""
         living = [worker.node for worker in self._workers if worker.name not in self._dead]
+        publisher = self._node(self._publisher)
         for node in living:
             self._if_it_runs(node.pause)
 
         def still() -> None:
-            for node in living:
-                self._if_it_runs(node.kill)
+            list(self._threads.map(self._if_it_runs, [node.kill for node in (publisher, *living)]))
 
         try:
             backlog = self._fresh.backlog(still)
         except (BrokerSilent, DeadlineExpired) as error:
             self._record("defect", what=f"the backlog could not be read: {error.wrong}")
             backlog = Backlog(readable=False)
-        still()
-        self._if_it_runs(self._publisher.kill)
+            still()
         events: list[Event] = []
-        for node in self._nodes:
-            found, defects = parse_log(node.name, node.log())
+        logs = self._threads.map(Node.log, self._nodes)
+        for node, log in zip(self._nodes, logs, strict=True):
+            found, defects = parse_log(node.name, log)
             events += found
             for defect in defects:
                 self._record("defect", what=defect)
@@ -286,12 +287,19 @@ class Rig:
 
     def close(self) -> None:
         """Remove every node of the trial and its namespace."""
+        self._threads.shutdown(wait=True)  # a node that is being started is in the list after this
         for node in self._nodes:
             node.remove()
         if self._namespace is not None:
             self._namespace.close()
 
     # --- details ------------------------------------------------------------------------------
+
+    @staticmethod
+    def _node(starting: Future[Node] | None) -> Node:
+        if starting is None:
+            raise RuntimeError("the rig was not begun")
+        return starting.result()
 
     @property
     def _fresh(self) -> Namespace:
@@ -357,6 +365,10 @@ class Rig:
             action()
         except EngineGone:
             return
+
+
+def _finished(task: str, events: Sequence[Event]) -> bool:
+    return any(event.name == "finished" and event.task == task for event in events)
 
 
 def kill_worker(worker: Worker, phase: str, task: str) -> Fault:

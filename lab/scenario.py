@@ -29,7 +29,7 @@ class Axis:
     @classmethod
     def of(cls, name: str, *tokens: str) -> Axis:
         """An axis that changes no Celery setting, like the victim or the phase."""
-        return cls(name, {token: NOTHING for token in tokens})
+        return cls(name, dict.fromkeys(tokens, NOTHING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Scenario:
     axes: Sequence[Axis]
     script: Callable[[Rig], None]
     expectation: Callable[[Cell], Expectation] | None = None
-    exclusion: Callable[[Cell], str | None] = field(default=lambda cell: None)
+    exclusion: Callable[[Cell], str | None] | None = None
 
     def expects(self, function: Callable[[Cell], Expectation]) -> Callable[[Cell], Expectation]:
         """Register what is expected of a cell."""
@@ -79,6 +79,10 @@ class Scenario:
         """Register the reason why a cell cannot be, ``None`` where it can."""
         self.exclusion = function
         return function
+
+    def impossible(self, cell: Cell) -> str | None:
+        """Why this cell cannot be, ``None`` where it can."""
+        return self.exclusion(cell) if self.exclusion else None
 
     def expected(self, cell: Cell) -> Expectation:
         """What the scenario expects of this cell."""
@@ -123,9 +127,7 @@ class Scenario:
 _registry: dict[str, Scenario] = {}
 
 
-def scenario(
-    name: str, *, asks: str, vary: Sequence[Axis]
-) -> Callable[[Callable[[Rig], None]], Scenario]:
+def scenario(name: str, *, asks: str, vary: Sequence[Axis]) -> Callable[[Callable[[Rig], None]], Scenario]:
     """Register a script under its name. The script gets a :class:`lab.rig.Rig` in its hands."""
 
     def register(script: Callable[[Rig], None]) -> Scenario:

@@ -115,9 +115,7 @@ def nested(flat: Settings) -> dict[str, Any]:
     """The form that Celery takes: transport options as one mapping."""
     plain = {name: value for name, value in flat.items() if not name.startswith(TRANSPORT)}
     options = {
-        name.removeprefix(TRANSPORT): value
-        for name, value in flat.items()
-        if name.startswith(TRANSPORT)
+        name.removeprefix(TRANSPORT): value for name, value in flat.items() if name.startswith(TRANSPORT)
     }
     return {**plain, TRANSPORT.removesuffix("."): options} if options else plain
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import NoSpace, UsageError
-from lab.history import Backlog, Event, NotAnEvent, in_order, parse_event
+from lab.history import Backlog, Event, in_order, parse_event
 from lab.judge import Expectation, Judgement, Status, judge, verdict_on
 
 FORMAT = 1
@@ -99,7 +99,9 @@ class Store:
                 path.with_suffix(".log").write_text("\n".join(parts))
             _append(self.folder / TRIALS, result.to_json())
         except OSError as error:
-            raise NoSpace(f"the result could not be stored: {error}", "free disk space; nothing stored is lost") from error
+            raise NoSpace(
+                f"the result could not be stored: {error}", "free disk space; nothing stored is lost"
+            ) from error
 
 
 def _append(path: Path, line: str) -> None:
@@ -120,13 +122,24 @@ def _append(path: Path, line: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """A status and the outcomes counted, as they stand in a history's first line."""
+
+    status: str
+    counts: Mapping[str, Mapping[str, int]]
+
+    def words(self) -> str:
+        """For people."""
+        return f"{self.status}  {counted(self.counts)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Rejudged:
     """A stored history judged again, next to the verdict of its day."""
 
     cell: str
-    then: Mapping[str, Any]
-    now: Mapping[str, Any]
-    judgement: Judgement
+    then: Verdict
+    now: Verdict
 
     @property
     def same(self) -> bool:
@@ -138,10 +151,37 @@ def rejudge(path: Path) -> Rejudged:
     """Judge a stored history again. Raises :class:`UsageError` for a file that is not whole."""
     header, history, backlog = read_history(path)
     again = judge(history, backlog)
-    raw = header["expectation"]
-    expectation = Expectation(raw["outcomes"], raw["because"], raw["source"])
-    now = {"status": verdict_on(again, expectation).value, "counts": again.counts()}
-    return Rejudged(header["cell"], {"status": header["status"], "counts": header["counts"]}, now, again)
+    expectation = Expectation(**header["expectation"])
+    now = Verdict(verdict_on(again, expectation).value, again.counts())
+    return Rejudged(header["cell"], Verdict(header["status"], header["counts"]), now)
+
+
+def histories(path: Path) -> list[Path]:
+    """The histories that a file names: those of every line of a ``trials.jsonl``, else itself."""
+    if path.name != TRIALS:
+        return [path]
+    found: list[Path] = []
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", "name a trials.jsonl or a history") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append(path.parent / json.loads(line)["history"])
+        except (ValueError, KeyError, TypeError) as error:
+            wrong = f"line {number} of {path} is damaged ({type(error).__name__})"
+            raise UsageError(wrong, "a run was killed while it wrote it: delete this line") from error
+    return found
+
+
+def counted(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """``target: lost; others: 4 redelivered, 1 once``."""
+    parts = []
+    for label, outcomes in sorted(counts.items(), key=lambda item: item[0] != "target"):
+        several = len(outcomes) > 1 or max(outcomes.values(), default=0) > 1
+        words = ", ".join(f"{n} {name}" if several else name for name, n in outcomes.items())
+        parts.append(f"{label}: {words}")
+    return "; ".join(parts)
 
 
 def read_history(path: Path) -> tuple[dict[str, Any], list[Event], Backlog]:
@@ -152,13 +192,16 @@ def read_history(path: Path) -> tuple[dict[str, Any], list[Event], Backlog]:
         raise UsageError(f"{path} cannot be read: {error}", "name a file under results/history/") from error
     try:
         header, last = json.loads(lines[0]), json.loads(lines[-1])
-        if header["format"] > FORMAT:
-            raise UsageError(f"{path} has format {header['format']}", f"this lab reads up to {FORMAT}")
-        if not header.keys() >= {"cell", "expectation", "status", "counts"}:
-            raise KeyError("header")
-        backlog = Backlog(**{key: tuple(v) if isinstance(v, list) else v for key, v in last["backlog"].items()})
+        newer = header["format"] > FORMAT
+        whole = header.keys() >= {"cell", "expectation", "status", "counts"}
+        held = last["backlog"]
+        backlog = Backlog(tuple(held["ready"]), tuple(held["unacked"]), bool(held["readable"]))
         events = [parse_event(line) for line in lines[1:-1]]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, NotAnEvent) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         wrong = f"{path} is not a whole history ({type(error).__name__})"
         raise UsageError(wrong, "it was cut off or is another file: run the cell again") from error
+    if newer or not whole:
+        raise UsageError(
+            f"{path} was written by another version of the lab", f"this one reads format {FORMAT}"
+        )
     return header, events, backlog

@@ -1,4 +1,4 @@
-"""A worker dies. What becomes of the task it held, and of those it had fetched ahead?
+"""A worker dies: what becomes of the task that it held, and of those that it had fetched ahead.
 
 In production: the kernel's out-of-memory killer, a node that is evicted, ``kill -9`` by hand.
 """

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from lab.brokers.base import Broker, Depth, Namespace
+from lab.brokers.base import Broker, BrokerSilent, Depth, Namespace
 from lab.brokers.profile import Profile
-from lab.brokers.rabbitmq import RabbitMQ
-from lab.brokers.redis import Redis
 
-FAMILIES: dict[str, type[Broker]] = {"redis": Redis, "rabbitmq": RabbitMQ}
 
-__all__ = ["FAMILIES", "Broker", "Depth", "Namespace", "Profile", "RabbitMQ", "Redis"]
+def broker_class(family: str) -> type[Broker]:
+    """The class for ``redis`` or ``rabbitmq``.
+
+    Imported on demand: redis-py takes 0.2 s to import, and a run on RabbitMQ does not need it.
+    """
+    if family == "redis":
+        from lab.brokers.redis import Redis
+
+        return Redis
+    from lab.brokers.rabbitmq import RabbitMQ
+
+    return RabbitMQ
+
+
+__all__ = ["Broker", "BrokerSilent", "Depth", "Namespace", "Profile", "broker_class"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from lab.brokers.profile import Profile, fill
-from lab.engine.adapter import LOOPBACK, Engine, Node, NodeSpec, free_port
+from lab.engine.adapter import LOOPBACK, Engine, NodeSpec, free_port
 from lab.errors import LabError, PortTaken
 from lab.history import Backlog
 
@@ -92,8 +92,3 @@ class Broker(ABC):
     @abstractmethod
     def open(self, number: int) -> Namespace:
         """A fresh namespace. ``number`` is different for every trial on this broker."""
-
-
-def node_of(broker: Broker) -> Node:
-    """The broker's container."""
-    return broker.node

@@ -9,9 +9,11 @@ import io
 import os
 import socket
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,6 +39,7 @@ from lab.errors import (
 
 ANSWER_SECONDS = 30
 POOL = 64
+REMOVALS_AT_ONCE = 8
 LOOPBACK = "127.0.0.1"
 
 
@@ -302,19 +305,30 @@ class Engine:
 
     def remove(self, leftovers: Leftovers) -> None:
         """Remove all of it. Raises :class:`CleanupFailed` naming what would not go."""
-        failed: list[str] = []
-        actions = [
-            *((name, self._remove_container, key) for key, name in leftovers.containers.items()),
-            *((name, self.remove_network, key) for key, name in leftovers.networks.items()),
-            *((name, self._remove_volume, name) for name in leftovers.volumes),
-        ]
-        for name, action, key in actions:
-            try:
-                action(key)
-            except EnvironmentLacks:
-                failed.append(name)
-        if failed:
-            raise CleanupFailed(f"could not remove {', '.join(failed)}", "run: lab clean")
+        with ThreadPoolExecutor(max_workers=REMOVALS_AT_ONCE) as pool:
+            failed = [
+                *pool.map(
+                    self._gone,
+                    leftovers.containers.values(),
+                    leftovers.containers,
+                    repeat(self._remove_container),
+                ),
+                *pool.map(
+                    self._gone, leftovers.networks.values(), leftovers.networks, repeat(self.remove_network)
+                ),
+                *pool.map(self._gone, leftovers.volumes, leftovers.volumes, repeat(self._remove_volume)),
+            ]
+        if names := ", ".join(filter(None, failed)):
+            raise CleanupFailed(f"could not remove {names}", "run: lab clean")
+
+    @staticmethod
+    def _gone(name: str, key: str, remove: Callable[[str], None]) -> str:
+        """Remove one object; its name if it would not go."""
+        try:
+            remove(key)
+        except EnvironmentLacks:
+            return name
+        return ""
 
     def _remove_container(self, container: str) -> None:
         Node(self._api, container, container).remove()

@@ -141,9 +141,7 @@ def _worker_files() -> list[Path]:
 
 
 def _install(engine: Engine, celery: str, folder: Path) -> None:
-    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(
-        arch := str(engine.info()["Architecture"]), arch
-    )
+    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(arch := str(engine.info()["Architecture"]), arch)
     command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--target", str(folder)]
     command += ["--python-version", PYTHON_VERSION, "--python-platform", f"{machine}-manylinux_2_28"]
     if celery == default_celery():
@@ -191,10 +189,14 @@ def release_date(celery: str) -> datetime:
     except requests.RequestException as error:
         wrong = f"the package index does not answer ({type(error).__name__})"
         raise EnvironmentLacks(wrong, "connect, or use the default Celery version") from error
-    times = [time for name, time in _uploads(answer) if name.startswith((f"celery-{celery}-", f"celery-{celery}.tar"))]
+    times = [
+        time
+        for name, time in _uploads(answer)
+        if name.startswith((f"celery-{celery}-", f"celery-{celery}.tar"))
+    ]
     if not times:
         raise UsageError(f"there is no Celery {celery} on the index", "see pypi.org/project/celery")
-    return datetime.fromisoformat(min(times).replace("Z", "+00:00"))
+    return datetime.fromisoformat(min(times))
 
 
 def _uploads(answer: requests.Response) -> Iterator[tuple[str, str]]:

@@ -16,9 +16,7 @@ OPT_OUT = "LAB_NO_INSTALL"
 def run(command: Sequence[str], doing: str) -> None:
     """Run a program to its end. Raises with the telling line of its output when it fails."""
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     except OSError as error:
         raise EnvironmentLacks(f"cannot {doing}: {error}", f"install {command[0]}") from error
     if done.returncode == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 from rich import box
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.judge import Outcome, Status, TaskVerdict
-from lab.store import TrialResult
+from lab.store import TrialResult, counted
 
 STYLES = {Status.EXPECTED: "green", Status.SURPRISE: "bold red", Status.INCONCLUSIVE: "yellow"}
 LEGEND = (
@@ -29,15 +29,6 @@ OUTCOME_STYLES = {
     Outcome.UNKNOWN: "yellow",
     Outcome.REDELIVERED: "cyan",
 }
-
-
-def counted(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """``target: lost; others: 4 redelivered, 1 once``."""
-    parts = []
-    for label, outcomes in sorted(counts.items(), key=lambda item: item[0] != "target"):
-        words = ", ".join(f"{n} {name}" if n > 1 or len(outcomes) > 1 else name for name, n in outcomes.items())
-        parts.append(f"{label}: {words}")
-    return "; ".join(parts)
 
 
 def line(result: TrialResult) -> Text:
@@ -91,7 +82,12 @@ def tables(results: Sequence[TrialResult]) -> Iterator[Table]:
 
 def _table(title: str, results: Sequence[TrialResult]) -> Table:
     grid = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for axis in results[0].params:
         grid.add_column(AXES.get(axis, axis), no_wrap=True)
@@ -159,7 +155,9 @@ def summary(console: Console, results: Sequence[TrialResult], seconds: float) ->
     console.print(Text(LEGEND, "dim"))
     shortened = {t["setting"]: t for result in results for t in result.tuned}
     for name, t in sorted(shortened.items()):
-        console.print(Text(f"tuned: {name} = {t['value']} (production: {t['default']}; there, {t['meaning']})", "dim"))
+        console.print(
+            Text(f"tuned: {name} = {t['value']} (production: {t['default']}; there, {t['meaning']})", "dim")
+        )
     for versions in sorted({_versions(result) for result in results}):
         console.print(Text(versions, "dim"))
     count = Counter(result.status.value for result in results)

@@ -7,7 +7,6 @@ newline, so a file that is still being written is told from a whole one.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -55,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
