@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lab.catalogue import Axis, Cell, Scenario, scenario
 from lab.judge import Expectation, Outcome
 from lab.rig import Rig, Worker, kill_child, kill_worker
-from lab.scenario import Axis, Cell, Scenario, scenario
 
 __all__ = [
     "Axis",

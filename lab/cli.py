@@ -23,6 +23,7 @@ from rich.markup import escape
 
 from lab import errors
 from lab.brokers.profile import Profile, names
+from lab.catalogue import Cell, Scenario, find, registered
 from lab.engine import doctor as checks
 from lab.engine.adapter import Engine
 from lab.engine.images import default_celery, ensure, ensure_worker
@@ -31,7 +32,6 @@ from lab.errors import Interrupted, LabError, UsageError
 from lab.judge import Status
 from lab.matrix import Run
 from lab.report import terminal
-from lab.scenario import Cell, Scenario, find, registered
 from lab.settings import parse
 from lab.store import Store, TrialResult, histories, rejudge
 
@@ -236,7 +236,7 @@ def _interruptible(stop: threading.Event, engine: Engine) -> Iterator[None]:
 @main.command(name="list")
 def list_command() -> None:
     """Scenarios with their questions, and broker profiles with their promises."""
-    for scenario in _scenarios().values():
+    for scenario in load_scenarios().values():
         out.print(f"[bold]{scenario.name}[/]  {escape(scenario.asks)}")
         for axis in scenario.axes:
             out.print(f"    {axis.name}: {', '.join(axis.choices)}")
@@ -252,7 +252,10 @@ def doctor() -> None:
     found = checks.examine(default_celery(), [Profile.load(label).image for label in DEFAULT_PROFILES])
     for check in found:
         mark = "[green]has  [/]" if check.ok else "[red]lacks[/]"
-        out.print(f"{mark} {escape(check.what)}" + (f" -> {escape(check.remedy)}" if check.remedy else ""))
+        out.print(
+            f"{mark} {escape(check.what)}" + (f" -> {escape(check.remedy)}" if check.remedy else ""),
+            soft_wrap=True,
+        )
     sys.exit(errors.OK if all(check.ok for check in found) else errors.ENVIRONMENT)
 
 
@@ -300,7 +303,8 @@ def judge(files: Sequence[Path]) -> None:
     sys.exit(errors.SURPRISE if differ else errors.OK)
 
 
-def _scenarios() -> dict[str, Scenario]:
+def load_scenarios() -> dict[str, Scenario]:
+    """Import every file of scenarios/, and return what they registered."""
     for path in sorted((ROOT / "scenarios").glob("*.py")):
         spec = importlib.util.spec_from_file_location(f"scenarios.{path.stem}", path)
         if spec and spec.loader:
@@ -309,5 +313,5 @@ def _scenarios() -> dict[str, Scenario]:
 
 
 def _scenario(name: str) -> Scenario:
-    _scenarios()
+    load_scenarios()
     return find(name)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from lab.brokers import Broker, BrokerSilent, Profile, broker_class
+from lab.catalogue import Cell, Scenario
 from lab.engine.adapter import Engine
 from lab.errors import Inconclusive, Interrupted
 from lab.judge import Status, judge, verdict_on
 from lab.rig import Evidence, Rig
-from lab.scenario import Cell, Scenario
 from lab.store import Store, TrialResult
 from lab.watch import Stop, Watch
 
@@ -160,33 +160,7 @@ class Run:
         return result
 
     def _attempt(self, trial: Trial, stage: Stage, attempt: int) -> TrialResult:
-        started = time.monotonic()
-        evidence, log = self._play(trial, stage)
-        cell = trial.cell
-        judgement = judge(evidence.history, evidence.backlog)
-        expectation = trial.scenario.expected(cell)
-        name = cell.id if attempt == 1 else f"{cell.id}-attempt{attempt}"
-        result = TrialResult(
-            run=self.engine.run,
-            number=trial.number,
-            cell=cell.id,
-            scenario=cell.scenario,
-            profile=cell.profile,
-            params=dict(cell.params),
-            settings=dict(cell.settings),
-            attempt=attempt,
-            status=verdict_on(judgement, expectation),
-            expectation=expectation,
-            judgement=judgement,
-            tuned=tuple(asdict(t) for t in evidence.tuned),
-            provenance=self._provenance(trial.profile, stage, evidence),
-            seconds=round(time.monotonic() - started, 3),
-            history=self.store.history_path(self.engine.run, trial.number, name),
-        )
-        self.store.save(result, evidence.history, evidence.backlog, log)
-        return result
-
-    def _play(self, trial: Trial, stage: Stage) -> tuple[Evidence, dict[str, str]]:
+        """Play, judge and store; only then remove: a removal that fails loses no result."""
         number = stage.next_number()
         rig = Rig(
             engine=self.engine,
@@ -200,15 +174,45 @@ class Run:
             stop=self.stop,
         )
         try:
+            started = time.monotonic()
             try:
                 rig.begin()
                 trial.scenario.script(rig)
             except Inconclusive as doubt:
                 rig.note("defect", what=doubt.wrong)
-            return rig.collect(), rig.errors()
+            evidence = rig.collect()
+            result = self._judge(trial, stage, attempt, evidence, time.monotonic() - started)
+            log = rig.errors() if result.status is not Status.EXPECTED else {}
+            self.store.save(result, evidence.history, evidence.backlog, log)
+            return result
         finally:
             if not self.keep:
                 rig.close()
+
+    def _judge(
+        self, trial: Trial, stage: Stage, attempt: int, evidence: Evidence, seconds: float
+    ) -> TrialResult:
+        cell = trial.cell
+        judgement = judge(evidence.history, evidence.backlog)
+        expectation = trial.scenario.expected(cell)
+        name = cell.id if attempt == 1 else f"{cell.id}-attempt{attempt}"
+        return TrialResult(
+            run=self.engine.run,
+            number=trial.number,
+            cell=cell.id,
+            scenario=cell.scenario,
+            profile=cell.profile,
+            params=dict(cell.params),
+            settings=dict(cell.settings),
+            attempt=attempt,
+            status=verdict_on(judgement, expectation),
+            expectation=expectation,
+            judgement=judgement,
+            tuned=tuple(asdict(t) for t in evidence.tuned),
+            provenance=self._provenance(trial.profile, stage, evidence),
+            seconds=round(seconds, 3),
+            history=self.store.history_path(self.engine.run, trial.number, name),
+        )
 
     def _provenance(self, profile: Profile, stage: Stage, evidence: Evidence) -> dict[str, Any]:
         ready = next((e for e in evidence.history if e.name == "ready"), None)

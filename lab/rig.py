@@ -5,25 +5,28 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from lab.brokers.base import Broker, BrokerSilent, Namespace
 from lab.brokers.profile import Profile
+from lab.catalogue import Cell
 from lab.engine.adapter import Engine, Node, NodeSpec
 from lab.errors import DeadlineExpired, EngineGone
+from lab.evidence import at_rest
 from lab.faults import Fault, KillChild, KillNode
 from lab.history import LAB, Backlog, Event, Scalar, parse_log
 from lab.judge import SENTINEL
-from lab.scenario import Cell
 from lab.settings import TRANSPORT, Settings, Tuned, merged, nested, tuned
 from lab.watch import Stop, Watch
 
 BOOT_SECONDS = 20.0
 PHASE_SECONDS = 10.0
 SETTLE_SECONDS = 20.0
+SENTINEL_SECONDS = 5.0
 PUBLISHER = "publisher"
 GATE_FOLDER, GATE_FILE = "/opt/lab/gate", "open"
 INBOX_FOLDER = "/opt/lab/inbox"
@@ -73,6 +76,7 @@ class Worker:
     watch: Watch
     record: Recorder
     prefetch_limit: int
+    acks_late: bool
 
     @property
     def name(self) -> str:
@@ -80,14 +84,22 @@ class Worker:
         return self.node.name
 
     def reaches(self, phase: str, task: str) -> None:
-        """Wait until the worker holds this task at this phase."""
-        self.watch.until(
-            lambda events: any(self._is(e, "held", task) and e.detail.get("phase") == phase for e in events),
-            f"{self.name} to hold {task} {phase}",
-            PHASE_SECONDS,
-            self.name,
-        )
-        self.record("reached", task, node=self.name, phase=phase)
+        """Wait until the worker holds this task at this phase.
+
+        The child announces the phase, the parent accepts and acknowledges by itself: a task that is
+        acknowledged early has reached its phase only when both have happened.
+        """
+        early = phase != "reserved" and not self.acks_late
+
+        def reached(events: Sequence[Event]) -> bool:
+            mine = [e for e in events if e.node == self.name and e.task == task]
+            names = {e.name for e in mine}
+            held = any(e.name == "held" and e.detail.get("phase") == phase for e in mine)
+            accepted = phase == "reserved" or "accepted" in names
+            return held and accepted and (not early or "acknowledged" in names)
+
+        self.watch.until(reached, f"{self.name} to hold {task} {phase}", PHASE_SECONDS, self.name)
+        self.record("reached", task, node=self.name, phase=phase, acknowledged=early)
 
     def prefetches(self, published: int) -> None:
         """Wait until it holds as many unacknowledged deliveries as it may, or everything published.
@@ -103,11 +115,14 @@ class Worker:
         self.watch.until(full, f"{self.name} to fill its prefetch window", PHASE_SECONDS, self.name)
 
     def child(self, task: str) -> int:
-        """The pid of the pool process that holds this task, or of the only one when none does."""
-        events = self.watch.events()
-        holding = [e.pid for e in events if self._is(e, "started", task)]
-        children = [e.pid for e in events if self._is(e, "child")]
-        return (holding or children)[-1]
+        """The pid of the pool process that holds this task, or of the newest one when none does."""
+
+        def pids(events: Sequence[Event]) -> list[int]:
+            running = [e.pid for e in events if self._is(e, "started", task)]
+            return running or [e.pid for e in events if self._is(e, "child")]
+
+        self.watch.until(lambda e: bool(pids(e)), f"{self.name} to have a child", PHASE_SECONDS, self.name)
+        return pids(self.watch.events())[-1]
 
     def release(self) -> None:
         """Open its gate: what is held goes on, and nothing is held any more."""
@@ -115,14 +130,12 @@ class Worker:
         self.node.put(GATE_FOLDER, GATE_FILE, b"")
 
     def idle(self, events: Sequence[Event]) -> bool:
-        """Whether every delivery that it received has come to an end in this worker."""
-        mine = [e for e in events if e.node == self.name]
-        received = sum(e.name == "received" for e in mine)
-        answered = sum(e.name in ("acknowledged", "rejected") for e in mine)
-        begun = {e.task for e in mine if e.name in ("accepted", "started")}
-        ended = {e.task for e in mine if e.name in ("finished", "failed", "retried")}
-        requeued = {e.task for e in mine if e.name == "rejected"}
-        return received == answered and begun <= ended | requeued
+        """Whether it has answered every delivery and ended every run, as far as was seen live."""
+        return at_rest(event for event in events if event.node == self.name)
+
+    def has_finished(self, tasks: Sequence[str], events: Sequence[Event]) -> bool:
+        """Whether it has finished one of these tasks."""
+        return any(e.node == self.name and e.name == "finished" and e.task in tasks for e in events)
 
     def _is(self, event: Event, name: str, task: str | None = None) -> bool:
         return event.node == self.name and event.name == name and task in (None, event.task)
@@ -182,10 +195,12 @@ class Rig:
         overrides = HOUR_HAS_PASSED if hour_has_passed else {}
         settings = merged(self._settings, overrides, self.cell.extra)
         shortened = {k: v for k, v in overrides.items() if k not in self.cell.extra}
-        self._tuned |= {t.setting: t for t in tuned(shortened)}
+        for change in tuned(shortened):
+            self._tuned[change.setting] = change
+            self._record("tuned", node=name, setting=change.setting, value=str(change.value))
         node = self._start(name, WORKER_COMMAND, settings, hold)
         limit = int(str(self.cell["worker_prefetch_multiplier"])) * int(str(settings["worker_concurrency"]))
-        worker = Worker(node, self._watch, self._record, limit)
+        worker = Worker(node, self._watch, self._record, limit, bool(self.cell["task_acks_late"]))
         self._workers.append(worker)
         self._await_ready(name)
         self._record("worker-up", node=name)
@@ -228,39 +243,47 @@ class Rig:
         """Wait until nothing is left to happen, and prove it.
 
         Quiet is: the broker holds nothing, and every worker that lives has ended all it received. Then
-        a sentinel is published: a queue and its only consumer are first in, first out, so a worker that
-        finished the sentinel has received everything before it. If it is quiet still, it is over.
-        On a deadline the trial goes on to its verdict: what is unfinished then is stranded or unknown.
+        sentinels are published: a queue and its consumer are first in, first out, so a worker that
+        finished a sentinel has received everything before it. If no other work has come, it is over.
+        On a deadline the workers are asked for a sentinel all the same, so that one that is stalled is
+        told from one that had nothing to do, and the trial goes on to its verdict.
         """
         deadline = time.monotonic() + seconds
         try:
             while True:
-                self._watch.poll(
-                    self._quiet, "the broker and the workers to come to rest", self._left(deadline)
-                )
+                what = "the broker and the workers to come to rest"
+                self._watch.poll(self._quiet, what, self._left(deadline))
                 before = self._work_seen()
-                [sentinel] = self.publish(SENTINEL)
-                self._watch.until(
-                    partial(_finished, sentinel), f"a worker to finish {sentinel}", self._left(deadline)
-                )
-                self._watch.poll(self._quiet, "the workers to end the sentinel", self._left(deadline))
+                self._send_sentinels(self._left(deadline))
+                self._watch.poll(self._quiet, "the workers to end the sentinels", self._left(deadline))
                 if self._work_seen() == before:
                     self._record("settled")
                     return
         except DeadlineExpired as expired:
             self._record("deadline", waited_for=expired.wrong)
+        with suppress(DeadlineExpired):
+            self._send_sentinels(SENTINEL_SECONDS)
+
+    def _send_sentinels(self, seconds: float) -> None:
+        """Publish sentinels, one after another, until every worker that lives has finished one."""
+        deadline = time.monotonic() + seconds
+        sent: list[str] = []
+        while waiting := [w for w in self._living() if not w.has_finished(sent, self._watch.events())]:
+            sent += self.publish(SENTINEL)
+            what = f"{', '.join(w.name for w in waiting)} to finish a sentinel"
+            self._watch.until(partial(_finished, sent[-1]), what, self._left(deadline))
 
     # --- how it ends --------------------------------------------------------------------------
 
     def collect(self) -> Evidence:
         """Make every node still, read what the broker holds and every log in full."""
-        living = [worker.node for worker in self._workers if worker.name not in self._dead]
-        publisher = self._node(self._publisher)
+        self._node(self._publisher)  # it is in the list of nodes when it has been started
+        living = [node for node in self._nodes if node.name not in self._dead]
         for node in living:
-            self._if_it_runs(node.pause)
+            self._still_alive(node)
 
         def still() -> None:
-            list(self._threads.map(self._if_it_runs, [node.kill for node in (publisher, *living)]))
+            list(self._threads.map(self._silence, living))
 
         try:
             backlog = self._fresh.backlog(still)
@@ -268,14 +291,33 @@ class Rig:
             self._record("defect", what=f"the backlog could not be read: {error.wrong}")
             backlog = Backlog(readable=False)
             still()
+        return Evidence((*self._logs(), *self._record.events), backlog, tuple(self._tuned.values()))
+
+    def _still_alive(self, node: Node) -> None:
+        """Freeze a node that nothing struck. One that died by itself spoils the trial."""
+        if node.state().running:
+            node.pause()
+        else:
+            self._record("defect", what=f"{node.name} died by itself")
+
+    def _silence(self, node: Node) -> None:
+        """End a node for good: nothing is read from one that may go on."""
+        with suppress(EngineGone):  # it is dead already, which the state says next
+            node.kill()
+        if node.state().running:
+            self._watch.poll(lambda: not node.state().running, f"{node.name} to be dead", PHASE_SECONDS)
+
+    def _logs(self) -> list[Event]:
+        """Every log in full. What was seen live and is not there is a defect, like any hole."""
         events: list[Event] = []
-        logs = self._threads.map(Node.log, self._nodes)
-        for node, log in zip(self._nodes, logs, strict=True):
+        for node, log in zip(self._nodes, self._threads.map(Node.log, self._nodes), strict=True):
             found, defects = parse_log(node.name, log)
             events += found
             for defect in defects:
                 self._record("defect", what=defect)
-        return Evidence((*events, *self._record.events), backlog, tuple(self._tuned.values()))
+        if missing := self._watch.missing_from(events):
+            self._record("defect", what=f"{missing} events were seen live that the logs do not have")
+        return events
 
     def errors(self) -> dict[str, str]:
         """What every node wrote to standard error: for people, never for verdicts."""
@@ -338,7 +380,7 @@ class Rig:
         )
 
     def _quiet(self) -> bool:
-        alive = [worker for worker in self._workers if worker.name not in self._dead]
+        alive = self._living()
         events = self._watch.events()
         if not all(worker.idle(events) for worker in alive):
             return False
@@ -350,6 +392,9 @@ class Rig:
             return False  # a dead worker's channel is not closed yet: its deliveries are not back
         return depth.ready == 0 and not depth.unacked
 
+    def _living(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.name not in self._dead]
+
     def _work_seen(self) -> int:
         """How many deliveries the workers received that are no sentinels."""
         return sum(
@@ -358,13 +403,6 @@ class Rig:
 
     def _left(self, deadline: float) -> float:
         return max(0.0, round(deadline - time.monotonic(), 1))
-
-    def _if_it_runs(self, action: Callable[[], None]) -> None:
-        """Signals to a node that died by itself meanwhile are no error: it is still."""
-        try:
-            action()
-        except EngineGone:
-            return
 
 
 def _finished(task: str, events: Sequence[Event]) -> bool:

@@ -20,7 +20,13 @@ Value = str | int | float | bool | None | Mapping[str, Any]
 Settings = Mapping[str, Value]
 
 TRANSPORT = "broker_transport_options."
-LAB_OWNS = ("broker_url", "broker_read_url", "broker_write_url", "worker_concurrency")
+#: What the lab itself decides, or where it looks for tasks: changed, its backlog would be blind.
+LAB_OWNS = {
+    *("broker_url", "broker_read_url", "broker_write_url", "worker_concurrency", "task_always_eager"),
+    *("task_default_queue", "task_default_exchange", "task_default_exchange_type"),
+    *("task_default_routing_key", "worker_direct"),
+    *(f"{TRANSPORT}{key}" for key in ("global_keyprefix", "unacked_key", "unacked_index_key", "sep")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def parse(assignment: str) -> tuple[str, Value]:
     if not equals or not name:
         raise UsageError(f"--set {assignment!r} is not name=value", "write --set task_acks_late=true")
     if name in LAB_OWNS:
-        raise UsageError(f"{name} belongs to the lab", "the lab starts the broker and sizes the pool")
+        raise UsageError(f"{name} belongs to the lab", "it must know the broker, the queue and the pool")
     if name.startswith(TRANSPORT):
         return name, _guess(text)
     option = known().get(name)

@@ -11,6 +11,7 @@ A history is written before its result line, so a result always has its history.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -53,7 +54,7 @@ class TrialResult:
 
 
 class Store:
-    """The results folder. Writing is safe for several threads that hold the run's lock."""
+    """The results folder. Threads and other labs may write to it at the same time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -105,13 +106,15 @@ class Store:
 
 
 def _append(path: Path, line: str) -> None:
-    """One line, whole or not at all; a line that a killed run left unfinished is closed first."""
-    with path.open("r+b" if path.exists() else "w+b") as file:
+    """One line, whole or not at all; a line that a killed run left unfinished is closed first.
+
+    The lock keeps the lines of two threads, or of two labs, apart.
+    """
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         end = file.seek(0, os.SEEK_END)
-        torn = False
-        if end:
-            file.seek(end - 1)
-            torn = file.read(1) != b"\n"
+        file.seek(max(0, end - 1))
+        torn = file.read(1) not in (b"", b"\n")
         try:
             file.write((b"\n" if torn else b"") + line.encode() + b"\n")
             file.flush()

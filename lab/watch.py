@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from lab.engine.adapter import Node
-from lab.errors import DeadlineExpired, Interrupted, LabError
+from lab.errors import DeadlineExpired, EngineGone, Interrupted
 from lab.history import Event, NotAnEvent, parse_event
 
 WAKE_SECONDS = 0.2  # how late a stop request or a deadline may be noticed
@@ -67,19 +68,28 @@ class Watch:
         with self._changed:
             return list(self._events)
 
+    def missing_from(self, log: Iterable[Event]) -> int:
+        """How many events were seen live that a full log does not have: a log that lost its end."""
+        keys = {event.key for event in log}
+        with self._changed:
+            return len(self._seen - keys)
+
     def _read(self, node: Node) -> None:
         """A stream that ends is no evidence: follow again from the start while the node runs."""
         try:
             while True:
-                for line in node.follow():
-                    self._add(line)
+                with suppress(EngineGone):
+                    for line in node.follow():
+                        self._add(line)
                 if not node.state().running:
-                    break
-        except LabError:
-            pass  # the node was removed, or the engine is gone: whoever works with it says so
-        with self._changed:
-            self._ended.add(node.name)
-            self._changed.notify_all()
+                    return
+                time.sleep(POLL_SECONDS)
+        except EngineGone:
+            return  # the node was removed, or the engine is gone: whoever works with it says so
+        finally:
+            with self._changed:
+                self._ended.add(node.name)
+                self._changed.notify_all()
 
     def _add(self, line: bytes) -> None:
         try:

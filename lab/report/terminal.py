@@ -38,6 +38,8 @@ def line(result: TrialResult) -> Text:
     text.append(f"{result.cell}  ")
     text.append(counted(result.judgement.counts()))
     text.append(f"  {result.seconds:.1f} s", "dim")
+    if result.attempt > 1:
+        text.append(f"  after {result.attempt - 1} inconclusive", "yellow")
     return text
 
 
@@ -162,6 +164,8 @@ def summary(console: Console, results: Sequence[TrialResult], seconds: float) ->
         console.print(Text(versions, "dim"))
     count = Counter(result.status.value for result in results)
     words = ", ".join(f"{n} {name}" for name, n in sorted(count.items()))
+    if again := sum(result.attempt - 1 for result in results):
+        words += f"; {again} inconclusive attempts were repeated"
     console.print(Text(f"{len(results)} trials in {seconds:.1f} s: {words}", "bold"))
 
 

@@ -1,0 +1,49 @@
+# make scenario NAME=worker-crash    sets up everything it needs, then runs
+# make test                          sets up everything it needs, then passes
+#
+# ARGS go on to the lab:  make scenario NAME=worker-crash ARGS="--broker redis-none --trials 3"
+
+PYTHON ?= python3
+VENV := .venv
+LAB := $(VENV)/bin/lab
+NAME ?=
+ARGS ?=
+
+.PHONY: help scenario setup test unit lint bench clean doctor list lock
+
+help:
+	@sed -n '1,4s/^# //p' Makefile
+
+scenario: $(VENV)/ok
+	@test -n "$(NAME)" || { echo "which one? make scenario NAME=worker-crash"; exit 2; }
+	@$(LAB) run "$(NAME)" $(ARGS)
+
+setup: $(VENV)/ok
+	@$(LAB) setup
+
+test: $(VENV)/ok lint
+	@$(LAB) setup
+	@$(VENV)/bin/pytest $(ARGS)
+
+unit: $(VENV)/ok
+	@$(VENV)/bin/pytest tests/unit $(ARGS)
+
+lint: $(VENV)/ok
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/ruff format --quiet --check .
+	@$(VENV)/bin/mypy
+
+bench: $(VENV)/ok
+	@$(LAB) setup
+	@$(VENV)/bin/python -m tests.bench $(ARGS)
+
+doctor list clean: $(VENV)/ok
+	@$(LAB) $@ $(ARGS)
+
+# The lock names the versions; uv makes the environment where it is installed, else venv and pip do.
+$(VENV)/ok: requirements.lock pyproject.toml setup-venv.sh
+	@PYTHON="$(PYTHON)" sh setup-venv.sh "$(VENV)"
+	@touch $@
+
+lock: $(VENV)/ok
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --group dev pyproject.toml -o requirements.lock

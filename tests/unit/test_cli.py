@@ -1,0 +1,96 @@
+"""Bad input gets one clear line and its exit code, before anything is started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from lab import cli, errors
+from lab.errors import CleanupFailed, Interrupted, NoEngine
+from lab.judge import Status
+
+NOWHERE = "unix:///nowhere/docker.sock"
+
+
+def lab(*words, **environment):
+    command = [sys.executable, "-c", "from lab.cli import main; main()", *words]
+    path = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "DOCKER_HOST": NOWHERE, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=path, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "worker-crsh"], "worker-crash"),
+        (["run", "worker-crash", "--set", "task_ack_late=true"], "did you mean task_acks_late?"),
+        (["run", "worker-crash", "--broker", "redis-nome"], "redis-none"),
+        (["run", "worker-crash", "--broker", "redis-none@1.0"], "8.0"),
+        (["run", "worker-crash", "--phase", "asleep"], "reserved, running, finished"),
+        (["run", "worker-crash", "--victim", "cat"], "whole, child"),
+        (["run", "worker-crash", "--victim", "child", "--set", "worker_pool=solo"], "no child process"),
+        (["run", "worker-crash", "--set", "worker_prefetch_multiplier=9"], "loosen"),
+        (["run", "worker-crash", "--results", "/proc/nothing"], "cannot be written"),
+        (["judge", "/nowhere.jsonl"], "cannot be read"),
+        (["judge", sys.executable], "cannot be read"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_code_2(words, says, tmp_path):
+    if words[0] == "run" and "--results" not in words:
+        words = [*words, "--results", str(tmp_path)]
+    done = lab(*words)
+    assert done.returncode == errors.USAGE, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["run", "worker-crash"], ["setup"], ["clean"]])
+def test_no_engine_is_one_line_and_exit_code_4(words, tmp_path):
+    done = lab(*words, *(["--results", str(tmp_path)] if words[0] == "run" else []))
+    assert done.returncode == errors.ENVIRONMENT, done.stderr
+    assert NOWHERE in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_remote_engine_is_refused_unless_asked_for():
+    done = lab("clean", DOCKER_HOST="tcp://192.0.2.1:2375")
+    assert done.returncode == errors.USAGE
+    assert "LAB_ALLOW_REMOTE=1" in done.stderr
+
+
+def test_doctor_names_what_is_missing_and_how_to_mend_it():
+    done = lab("doctor", LAB_NO_INSTALL="1")
+    assert done.returncode == errors.ENVIRONMENT
+    assert "lacks no engine answers" in done.stdout
+    assert "make setup" in done.stdout
+
+
+def test_list_names_scenarios_axes_and_profiles():
+    done = lab("list")
+    assert done.returncode == 0
+    for word in ("worker-crash", "reserved, running, finished", "redis-none", "rabbitmq-quorum"):
+        assert word in done.stdout
+
+
+class Result:
+    def __init__(self, status):
+        self.status = status
+
+
+@pytest.mark.parametrize(
+    ("statuses", "broken", "code"),
+    [
+        ([Status.EXPECTED], None, 0),
+        ([], None, 0),
+        ([Status.EXPECTED, Status.INCONCLUSIVE], None, 3),
+        ([Status.INCONCLUSIVE, Status.SURPRISE], None, 1),
+        ([Status.SURPRISE], CleanupFailed("x"), 1),
+        ([Status.EXPECTED], CleanupFailed("x"), 5),
+        ([Status.INCONCLUSIVE], NoEngine("x"), 4),
+        ([Status.SURPRISE], Interrupted("x"), 130),
+    ],
+)
+def test_a_surprise_outranks_what_is_broken_and_what_is_inconclusive(statuses, broken, code):
+    assert cli.exit_code([Result(status) for status in statuses], broken) == code

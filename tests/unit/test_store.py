@@ -1,0 +1,140 @@
+"""What was stored stays stored, and can be judged again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lab.errors import NoSpace, UsageError
+from lab.history import Backlog
+from lab.judge import Expectation, judge, verdict_on
+from lab.store import Store, TrialResult, histories, read_history, rejudge
+
+from .story import killed, published, story
+
+HISTORY = story(*published("t"), "v received t", "v/7 started t", *killed("t", "running"), "lab settled")
+LOSS = Expectation({"target": {"lost": 1}}, "because", "source")
+
+
+def result(store, expectation=LOSS, number=0):
+    judgement = judge(HISTORY, Backlog())
+    return TrialResult(
+        run="r", number=number, cell="story[redis-none-early]", scenario="story", profile="redis-none",
+        params={}, settings={}, attempt=1, status=verdict_on(judgement, expectation), expectation=expectation,
+        judgement=judgement, tuned=(), provenance={}, seconds=1.0,
+        history=store.history_path("r", number, "story[redis-none-early]"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path):
+    found = Store(tmp_path / "results")
+    found.prepare()
+    return found
+
+
+def stored(store, **kwargs):
+    kept = result(store, **kwargs)
+    store.save(kept, HISTORY, Backlog(), {"v": "last words"})
+    return store.folder / kept.history
+
+
+def trials(store):
+    return (store.folder / "trials.jsonl").read_text().splitlines()
+
+
+def test_a_history_is_the_same_after_the_way_through_a_file(store):
+    _, history, backlog = read_history(stored(store))
+    assert (sorted(history, key=lambda e: e.key), backlog) == (
+        sorted(HISTORY, key=lambda e: e.key),
+        Backlog(),
+    )
+
+
+def test_a_stored_history_judged_again_gives_the_verdict_of_its_day(store):
+    again = rejudge(stored(store))
+    assert again.same
+    assert again.now.words() == "as expected  target: lost"
+
+
+def test_a_changed_history_gives_another_verdict_and_says_so(store):
+    path = stored(store)
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if '"started"' not in line))
+    again = rejudge(path)
+    assert not again.same
+    assert (again.then.status, again.now.status) == ("as expected", "inconclusive")
+
+
+def test_results_are_appended_one_line_each(store):
+    stored(store)
+    stored(store, number=1)
+    assert [json.loads(line)["number"] for line in trials(store)] == [0, 1]
+
+
+def test_a_line_that_a_killed_run_left_torn_does_not_spoil_the_next(store):
+    (store.folder / "trials.jsonl").write_text('{"format":1,"hist')
+    stored(store)
+    torn, whole = trials(store)
+    assert torn == '{"format":1,"hist'
+    assert json.loads(whole)["cell"] == "story[redis-none-early]"
+
+
+def test_a_damaged_line_is_named_with_its_number(store):
+    stored(store)
+    with (store.folder / "trials.jsonl").open("a") as file:
+        file.write("{oops\n")
+    with pytest.raises(UsageError, match="line 2 of"):
+        histories(store.folder / "trials.jsonl")
+
+
+def test_all_histories_of_a_results_file_are_found(store):
+    paths = [stored(store), stored(store, number=1)]
+    assert histories(store.folder / "trials.jsonl") == paths
+
+
+def test_the_last_words_of_the_nodes_are_kept_only_for_what_was_not_expected(store):
+    assert not stored(store).with_suffix(".log").exists()
+    surprise = stored(store, expectation=Expectation({"target": {"once": 1}}), number=1)
+    assert "last words" in surprise.with_suffix(".log").read_text()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: "",
+        lambda text: "\n".join(text.splitlines()[:-1]),
+        lambda text: "\n".join(text.splitlines()[1:]),
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"format": 1', '"format": 2'),
+        lambda text: text.replace('"expectation"', '"hopes"'),
+        lambda text: "\0" + text,
+        lambda text: '{"format": 1}\n{"backlog": 3}',
+        lambda text: "[]\n[]",
+    ],
+)
+def test_a_damaged_history_is_refused_in_one_line(store, spoil):
+    path = stored(store)
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(UsageError) as caught:
+        rejudge(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_starts(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        Store(tmp_path / "file" / "results").prepare()
+
+
+def test_a_full_disk_loses_no_result_that_was_stored(store, monkeypatch):
+    stored(store)
+    before = trials(store)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lab.store.os.fsync", full)
+    with pytest.raises(NoSpace, match="No space left"):
+        stored(store, number=1)
+    assert trials(store) == before

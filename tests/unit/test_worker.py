@@ -1,0 +1,114 @@
+"""What runs in the container, run here: its lines, its gate, its inbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from lab.history import parse_log
+from lab.worker import events, gate
+
+
+def lines_of(code):
+    """Run code in a process whose standard output is a pipe, as in a container."""
+    environment = {**os.environ, "LAB_NODE": "w"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=True)
+    return parse_log("w", done.stdout)
+
+
+def test_an_event_is_one_line_that_the_lab_reads():
+    found, defects = lines_of("from lab.worker.events import emit; emit('started', 't', phase='running')")
+    assert defects == []
+    assert [(e.node, e.seq, e.name, e.task, e.detail) for e in found] == [
+        ("w", 0, "started", "t", {"phase": "running"})
+    ]
+
+
+def test_every_process_numbers_its_own_lines_from_0():
+    found, defects = lines_of(
+        "import os; from lab.worker.events import emit; emit('a')\n"
+        "if os.fork() == 0: emit('child'); emit('child'); os._exit(0)\n"
+        "os.wait(); emit('b')"
+    )
+    assert defects == []
+    assert sorted((e.name, e.seq) for e in found) == [("a", 0), ("b", 1), ("child", 0), ("child", 1)]
+
+
+def test_lines_of_many_threads_and_processes_stay_whole():
+    found, defects = lines_of(
+        "import os, threading; from lab.worker.events import emit\n"
+        "children = [pid for _ in range(3) if (pid := os.fork())]\n"
+        "def talk(): [emit('x', 't', error='y' * 300) for _ in range(200)]\n"
+        "threads = [threading.Thread(target=talk) for _ in range(4)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "[os.waitpid(pid, 0) for pid in children]"
+    )
+    assert defects == []
+    assert len(found) == 8 * 4 * 200
+
+
+def test_a_long_text_is_cut_so_that_a_line_fits_a_pipe(monkeypatch):
+    written = []
+    monkeypatch.setattr(events.os, "write", lambda fd, data: written.append(data))
+    events.emit("failed", "t", error="x" * 10_000)
+    assert len(written[0]) < events.PIPE_BUF
+
+
+def test_a_line_that_a_pipe_may_split_is_refused():
+    with pytest.raises(ValueError, match="a pipe may split it"):
+        events.emit("x", "t" * 5000)
+
+
+@pytest.fixture
+def said(monkeypatch):
+    spoken = []
+    monkeypatch.setattr(gate, "emit", lambda name, task, **detail: spoken.append(name))
+    return spoken
+
+
+def test_a_gate_of_another_phase_is_open(monkeypatch, said):
+    monkeypatch.setattr(gate, "_held_phase", "finished")
+    gate.hold("running", "t")
+    assert said == []
+
+
+def test_a_closed_gate_holds_until_it_is_opened(monkeypatch, said, tmp_path):
+    monkeypatch.setattr(gate, "_held_phase", "running")
+    monkeypatch.setattr(gate, "OPENED", str(tmp_path / "open"))
+    holder = threading.Thread(target=gate.hold, args=("running", "t"))
+    holder.start()
+    holder.join(0.05)
+    assert holder.is_alive()
+    assert said == ["held"]
+    (tmp_path / "open").touch()
+    holder.join(5)
+    assert not holder.is_alive()
+    assert said == ["held", "passed"]
+
+
+def test_a_gate_that_nobody_opens_does_not_hold_for_ever(monkeypatch, said, tmp_path):
+    monkeypatch.setattr(gate, "_held_phase", "running")
+    monkeypatch.setattr(gate, "OPENED", str(tmp_path / "open"))
+    monkeypatch.setattr(gate, "LONGEST_SECONDS", 0.01)
+    gate.hold("running", "t")
+    assert said == ["held", "hold-expired"]
+
+
+def test_an_order_that_is_still_being_written_is_not_read(tmp_path):
+    from lab.worker.publisher import orders
+
+    found = []
+    reader = threading.Thread(target=lambda: found.append(next(orders(tmp_path))))
+    order = tmp_path / "000000.json"
+    order.write_text('[{"id": "t"')
+    reader.start()
+    reader.join(0.05)
+    assert found == []
+    order.write_text(json.dumps([{"id": "t"}]) + "\n")
+    reader.join(5)
+    assert found == [[{"id": "t"}]]
