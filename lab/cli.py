@@ -203,6 +203,7 @@ def _engine(say: Callable[[str], None], *, keep: bool = False) -> Iterator[Engin
             err.print(f"kept: {', '.join(engine.leftovers(run=engine.run).names())}")
         else:
             engine.remove(engine.leftovers(run=engine.run))
+        engine.close()
 
 
 def _sweep(engine: Engine, say: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ import socket
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
@@ -166,9 +166,10 @@ class Node:
         with translated(f"follow the log of {self.name}"):
             stream = self._api.logs(self.id, stdout=True, stderr=False, stream=True, follow=True)
             rest = b""
-            for chunk in stream:
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from lines
+            with closing(stream):
+                for chunk in stream:
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    yield from lines
 
     def remove(self) -> None:
         """Kill it and remove it with its volumes; one that is gone already is fine."""
@@ -197,6 +198,10 @@ class Engine:
             self.version, self.kernel = str(version["Version"]), str(version["KernelVersion"])
         except (DockerException, requests.RequestException, OSError) as error:
             raise NoEngine(f"no engine answers at {self.endpoint}", "run: make setup") from error
+
+    def close(self) -> None:
+        """Close the connections to the engine."""
+        self._api.close()
 
     def info(self) -> Mapping[str, Any]:
         """What the engine says of itself and its host."""

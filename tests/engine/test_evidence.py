@@ -1,0 +1,151 @@
+"""The rules of evidence on real brokers and workers."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.engine.adapter import Node
+from lab.errors import DeadlineExpired
+from lab.judge import Expectation, Status, judge, verdict_on
+from lab.rig import kill_worker
+
+LATE = {"task_acks_late": True, "worker_prefetch_multiplier": 1}
+
+
+def judged(rig):
+    evidence = rig.collect()
+    return judge(evidence.history, evidence.backlog)
+
+
+def test_without_a_fault_everything_runs_once(rigs):
+    rig = rigs()
+    rig.worker("w")
+    rig.publish("target", 20)
+    rig.settle()
+    judgement = judged(rig)
+    assert judgement.doubts == ()
+    assert judgement.counts() == {"target": {"once": 20}}
+
+
+def test_a_kill_that_comes_too_late_is_inconclusive_never_a_pass(rigs):
+    rig = rigs(LATE)
+    victim = rig.worker("victim", hold="running")
+    [target] = rig.publish("target")
+    victim.reaches("running", target)
+    victim.release()
+    rig.settle()  # the task has finished and was acknowledged long before the kill
+    rig.inject(kill_worker(victim, "running", target))
+    rig.worker("rescuer", after_visibility_timeout=True)
+    rig.settle()
+    judgement = judged(rig)
+    assert any("did not land" in doubt for doubt in judgement.doubts)
+    assert verdict_on(judgement, Expectation(judgement.counts())) is Status.INCONCLUSIVE
+
+
+def test_a_kill_that_comes_too_early_is_inconclusive(rigs):
+    rig = rigs(LATE)
+    victim = rig.worker("victim", hold="reserved")
+    [target] = rig.publish("target")
+    victim.reaches("reserved", target)
+    rig.inject(kill_worker(victim, "running", target))
+    rig.worker("rescuer", after_visibility_timeout=True)
+    rig.settle()
+    judgement = judged(rig)
+    assert any("was not seen running" in doubt for doubt in judgement.doubts)
+    assert judgement.counts() == {"target": {"redelivered": 1}}
+
+
+def test_what_no_worker_takes_is_in_the_backlog_and_stranded(rigs):
+    rig = rigs()
+    ids = rig.publish("target", 3)
+    rig.settle(seconds=0.5)
+    evidence = rig.collect()
+    assert evidence.backlog.ready == tuple(sorted(ids))
+    assert judge(evidence.history, evidence.backlog).counts() == {"target": {"stranded": 3}}
+
+
+def test_what_a_frozen_worker_holds_is_told_from_what_waits_in_the_queue(rigs):
+    rig = rigs({"task_acks_late": True, "worker_prefetch_multiplier": 2})
+    holder = rig.worker("holder", hold="running")
+    ids = rig.publish("target", 5)
+    holder.reaches("running", ids[0])
+    holder.prefetches(5)
+    backlog = rig.collect().backlog
+    assert (backlog.unacked, backlog.ready) == (tuple(sorted(ids[:2])), tuple(sorted(ids[2:])))
+
+
+def test_nothing_leaks_from_one_trial_to_another_on_the_same_broker(rigs):
+    left, taker = rigs(), rigs()
+    ids = left.publish("target", 5)
+    taker.worker("w")
+    mine = taker.publish("target", 3)
+    taker.settle()
+    evidence = taker.collect()
+    assert {e.task for e in evidence.history if e.name == "received"} >= set(mine)
+    assert not {e.task for e in evidence.history} & set(ids)
+    assert judge(evidence.history, evidence.backlog).doubts == ()
+    left.settle(seconds=0.3)
+    assert left.collect().backlog.ready == tuple(sorted(ids))
+
+
+def test_a_closed_trial_leaves_nothing_for_the_next_one_in_its_namespace(rigs, stage):
+    rig = rigs()
+    rig.publish("target", 3)
+    namespace = rig._fresh
+    rig.collect()
+    rig.close()
+    again = stage.broker.open(rig._number)
+    assert again.depth().ready == 0
+    again.close()
+    assert namespace.url == again.url
+
+
+def test_a_worker_that_dies_by_itself_spoils_the_trial(rigs):
+    rig = rigs()
+    worker = rig.worker("w")
+    rig.publish("target")
+    rig.settle()
+    worker.node.kill()
+    judgement = judged(rig)
+    assert "w died by itself" in judgement.doubts
+
+
+def test_a_log_that_lost_its_end_spoils_the_trial(rigs, monkeypatch):
+    rig = rigs()
+    rig.worker("w")
+    rig.publish("target")
+    rig.settle()
+    whole = Node.log
+    monkeypatch.setattr(Node, "log", lambda node: b"".join(whole(node).splitlines(True)[:-2]))
+    assert any("seen live that the logs do not have" in doubt for doubt in judged(rig).doubts)
+
+
+def test_a_wait_that_expires_names_what_it_waited_for(rigs):
+    rig = rigs()
+    worker = rig.worker("w")
+    with pytest.raises(DeadlineExpired, match=r"waited 0\.2 s for w to do the impossible"):
+        worker.watch.until(lambda events: False, "w to do the impossible", 0.2)
+
+
+def test_waiting_for_a_dead_node_ends_at_once(rigs):
+    rig = rigs()
+    worker = rig.worker("w")
+    worker.node.kill()
+    with pytest.raises(DeadlineExpired, match="w ended before"):
+        worker.reaches("running", "target-0")
+
+
+@pytest.mark.parametrize("phase", ["reserved", "running", "finished"])
+def test_the_history_shows_the_phase_at_which_a_worker_was_killed(rigs, phase):
+    rig = rigs(LATE)
+    victim = rig.worker("victim", hold=phase)
+    [target] = rig.publish("target")
+    victim.reaches(phase, target)
+    rig.inject(kill_worker(victim, phase, target))
+    names = {e.name for e in rig.collect().history if e.node == "victim" and e.task == target}
+    wanted = {
+        "reserved": {"received", "held"},
+        "running": {"received", "held", "accepted", "started"},
+        "finished": {"received", "held", "accepted", "started", "finished"},
+    }
+    assert names == wanted[phase]
