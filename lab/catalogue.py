@@ -34,11 +34,15 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Scenario x broker profile x settings. ``params`` holds the token of each axis."""
+    """Scenario x broker profile x settings.
+
+    ``params`` holds the token of each axis, ``extra`` the settings that no axis varies; ``celery`` is
+    the version in the workers, empty for the lab's default.
+    """
 
     scenario: str
     profile: str
-    celery: str
+    celery: str = ""
     settings: Settings = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     extra: Settings = field(default_factory=dict)
@@ -47,7 +51,8 @@ class Cell:
     def id(self) -> str:
         """Stable and readable: ``worker-crash[redis-none-late-x4-whole-running]``."""
         extra = [f"{name}={value}" for name, value in sorted(self.extra.items())]
-        return f"{self.scenario}[{'-'.join([self.profile, *self.params.values(), *extra])}]"
+        celery = [f"celery={self.celery}"] if self.celery else []
+        return f"{self.scenario}[{'-'.join([self.profile, *self.params.values(), *extra, *celery])}]"
 
     @property
     def broker(self) -> str:
@@ -93,9 +98,9 @@ class Scenario:
     def cells(
         self,
         profiles: Sequence[str],
-        celery: str,
         given: Settings = NOTHING,
         chosen: Mapping[str, str] = MappingProxyType({}),
+        celery: str = "",
     ) -> Iterator[Cell]:
         """Every cell, narrowed to the ``chosen`` tokens and to what agrees with the ``given`` settings.
 

@@ -116,7 +116,9 @@ def _run(
     profiles = [Profile.load(label) for label in _profiles(brokers)]
     chosen = {name: token for name, token in (("victim", victim), ("phase", phase)) if token}
     given = dict(parse(assignment) for assignment in assignments)
-    cells = _possible(scenario, list(scenario.cells([p.label for p in profiles], version, given, chosen)))
+    cells = _possible(
+        scenario, list(scenario.cells([p.label for p in profiles], given, chosen, celery or ""))
+    )
     store = Store(results)
     store.prepare()
     say = functools.partial(_say, started)
@@ -132,6 +134,10 @@ def _run(
                 image=ensure_worker(engine, version, say),
                 jobs=jobs or JOBS_PER_CORE * (os.cpu_count() or 1),
                 keep=keep,
+            )
+            say(
+                f"{len(cells) * trials} trials of {len(cells)} cells, {plan.jobs} side by side, "
+                f"on engine {engine.version} at {engine.endpoint}"
             )
             with _interruptible(plan.stop, engine):
                 for result in plan.trials(scenario, cells, trials):

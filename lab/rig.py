@@ -41,12 +41,10 @@ WORKER_COMMAND = (
 PUBLISHER_COMMAND = ("python3", "-m", "worker.publisher")
 LAB_SETTINGS: Settings = {"worker_concurrency": 1, "broker_connection_retry_on_startup": True}
 
-#: Given to a worker that starts after the fault: for it, production's hour has passed already.
-HOUR_HAS_PASSED: Settings = {
-    f"{TRANSPORT}visibility_timeout": 0.5,
-    f"{TRANSPORT}unacked_restore_interval": 0.1,
-    f"{TRANSPORT}unacked_restore_throttle": 1,
-}
+#: Given to a worker that starts after the fault: for it, production's hour has passed already. Every
+#: worker sweeps once when it starts to consume, and then after 100 s at the earliest (kombu 5.7.0
+#: ``transport/redis.py``: on_poll_init, restore_visible), so it never takes back work of its own.
+HOUR_HAS_PASSED: Settings = {f"{TRANSPORT}visibility_timeout": 0.01}
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,9 +64,12 @@ class Redis(Broker):
         return str(info["redis_version"])
 
     def open(self, number: int) -> Namespace:
-        if number >= DATABASES:
-            raise EnvironmentLacks(f"this Redis has {DATABASES} databases", "start another broker")
-        return RedisDatabase(self, number)
+        """A database that is empty: those of trials long closed are used again."""
+        database = number % DATABASES
+        with _asking(), self.client(database) as client:
+            if client.dbsize():
+                raise EnvironmentLacks(f"database {database} of this Redis is not empty", "start another lab")
+        return RedisDatabase(self, database)
 
 
 class RedisDatabase(Namespace):

@@ -9,6 +9,7 @@ import io
 import os
 import socket
 import tarfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -38,6 +39,8 @@ from lab.errors import (
 )
 
 ANSWER_SECONDS = 30
+POLL_SECONDS = 0.05
+CONFLICT = 409  # the engine's answer while another caller removes the same container
 POOL = 64
 REMOVALS_AT_ONCE = 8
 LOOPBACK = "127.0.0.1"
@@ -172,12 +175,23 @@ class Node:
                     yield from lines
 
     def remove(self) -> None:
-        """Kill it and remove it with its volumes; one that is gone already is fine."""
+        """Kill it and remove it with its volumes; one that is gone already is fine.
+
+        One that somebody else is removing at this moment is waited for, so that its network is free.
+        """
+        deadline = time.monotonic() + ANSWER_SECONDS
         with translated(f"remove {self.name}"):
-            try:
-                self._api.remove_container(self.id, force=True, v=True)
-            except NotFound:
-                return
+            while True:
+                try:
+                    self._api.remove_container(self.id, force=True, v=True)
+                except NotFound:
+                    return
+                except APIError as error:
+                    if error.status_code != CONFLICT or time.monotonic() > deadline:
+                        raise
+                    time.sleep(POLL_SECONDS)
+                else:
+                    return
 
 
 class Engine:

@@ -83,7 +83,7 @@ def rigs(engine, stage, profile):
             network=stage.network,
             number=number,
             tag=f"{stage.name}-{number}",
-            cell=Cell("test", profile.label, default_celery(), settings or {}, params or {}),
+            cell=Cell("test", profile.label, settings=settings or {}, params=params or {}),
             image=worker_image(default_celery()),
             stop=threading.Event(),
         )

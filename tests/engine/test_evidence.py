@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from lab.brokers import Profile
+from lab.brokers.redis import DATABASES
+from lab.catalogue import Cell
 from lab.engine.adapter import Node
-from lab.errors import DeadlineExpired
+from lab.engine.images import default_celery, worker_image
+from lab.errors import DeadlineExpired, EnvironmentLacks
 from lab.judge import Expectation, Status, judge, verdict_on
-from lab.rig import kill_worker
+from lab.rig import Rig, kill_worker
 
 LATE = {"task_acks_late": True, "worker_prefetch_multiplier": 1}
 
@@ -98,6 +104,39 @@ def test_a_closed_trial_leaves_nothing_for_the_next_one_in_its_namespace(rigs, s
     assert again.depth().ready == 0
     again.close()
     assert namespace.url == again.url
+
+
+def test_a_namespace_that_is_not_empty_is_never_given_to_a_trial(stage):
+    if stage.broker.profile.family != "redis":
+        pytest.skip("virtual hosts are made anew and have names of their own")
+    with stage.broker.client(200) as client:
+        client.set("left", "over")
+        with pytest.raises(EnvironmentLacks, match="not empty"):
+            stage.broker.open(200 + DATABASES)
+        client.flushdb()
+    stage.broker.open(200 + DATABASES).close()
+
+
+def test_profiles_are_what_they_promise(stages, engine):
+    kinds = {}
+    for name in ("rabbitmq-classic", "rabbitmq-transient", "rabbitmq-quorum"):
+        stage = stages.boot(Profile.load(name)).result()
+        rig = Rig(
+            engine=engine, broker=stage.broker, profile=Profile.load(name), network=stage.network,
+            number=(number := stage.next_number()), tag=f"{stage.name}-{number}", cell=Cell("test", name),
+            image=worker_image(default_celery()), stop=threading.Event(),
+        )  # fmt: skip
+        rig.begin()
+        rig.worker("w")
+        queues = stage.broker.admin("GET", f"queues/trial-{number}").json()
+        queue = next(q for q in queues if q["name"] == "celery")
+        kinds[name] = (queue["type"], queue["durable"])
+        rig.close()
+    assert kinds == {
+        "rabbitmq-classic": ("classic", True),
+        "rabbitmq-transient": ("classic", False),
+        "rabbitmq-quorum": ("quorum", True),
+    }
 
 
 def test_a_worker_that_dies_by_itself_spoils_the_trial(rigs):

@@ -13,7 +13,7 @@ STORY = Scenario("story", "?", [ACK, Axis.of("victim", "whole", "child")], scrip
 
 
 def ids(**narrowed):
-    return [cell.id for cell in STORY.cells(["redis-none"], "5.7.0", **narrowed)]
+    return [cell.id for cell in STORY.cells(["redis-none"], **narrowed)]
 
 
 def test_a_scenario_has_a_cell_for_every_combination_in_a_stable_order():
@@ -31,9 +31,14 @@ def test_a_setting_that_an_axis_varies_narrows_it():
 
 
 def test_a_setting_that_no_axis_varies_is_added_to_every_cell_and_to_its_name():
-    cells = list(STORY.cells(["redis-none"], "5.7.0", {"task_time_limit": 5}, {"victim": "child"}))
+    cells = list(STORY.cells(["redis-none"], {"task_time_limit": 5}, {"victim": "child"}))
     assert [cell["task_time_limit"] for cell in cells] == [5, 5]
     assert cells[0].id == "story[redis-none-early-child-task_time_limit=5]"
+
+
+def test_another_celery_is_in_the_name():
+    [cell, *_] = STORY.cells(["redis-none"], celery="5.4.0")
+    assert cell.id == "story[redis-none-early-whole-celery=5.4.0]"
 
 
 def test_a_token_narrows_its_axis():
@@ -58,7 +63,7 @@ def test_an_unknown_scenario_is_told_the_nearest_name():
 
 
 def test_a_cell_knows_celerys_defaults_for_what_it_does_not_set():
-    [cell, *_] = STORY.cells(["redis-none"], "5.7.0")
+    [cell, *_] = STORY.cells(["redis-none"])
     assert cell["worker_pool"] == "prefork"
 
 
@@ -67,7 +72,7 @@ class TestWorkerCrash:
 
     def cells(self, **narrowed):
         story = cli.load_scenarios()["worker-crash"]
-        return story, list(story.cells(["redis-none"], "5.7.0", **narrowed))
+        return story, list(story.cells(["redis-none"], **narrowed))
 
     def test_it_has_36_cells_for_each_broker(self):
         assert len(self.cells()[1]) == 36

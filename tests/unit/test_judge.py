@@ -285,7 +285,8 @@ class TestRest:
     def test_without_rest_a_second_run_under_way_is_unknown_not_redelivered(self):
         history = story(
             *published("t"), "v received t", "v/7 started t", "v/7 finished t", *killed("t", "finished"),
-            "lab worker-up node=w", "w received t redelivered=yes", "w accepted t", "w/8 started t", "lab deadline",
+            "lab worker-up node=w", "w received t redelivered=yes", "w accepted t", "w/8 started t",
+            "lab deadline",
         )  # fmt: skip
         assert outcomes(history) == {"t": Outcome.UNKNOWN}
 
