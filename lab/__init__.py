@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lab.catalogue import Axis, Cell, Scenario, scenario
+from lab.catalogue import Axis, Scenario, scenario
+from lab.cell import Cell
 from lab.judge import Expectation, Outcome
 from lab.rig import Rig, Worker, kill_child, kill_worker
 

@@ -1,20 +1,18 @@
-"""A scenario: one failure story, the axes it varies, and what it expects of each cell."""
+"""Scenarios: one failure story each, the axes it varies, and what it expects of each cell."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
+from lab.cell import Cell
 from lab.errors import UsageError
 from lab.judge import Expectation
-from lab.settings import Settings, Value, effective, merged
-
-if TYPE_CHECKING:
-    from lab.rig import Rig
+from lab.rig import Rig
+from lab.settings import Settings, effective, merged
 
 NOTHING: Settings = MappingProxyType({})
 
@@ -30,38 +28,6 @@ class Axis:
     def of(cls, name: str, *tokens: str) -> Axis:
         """An axis that changes no Celery setting, like the victim or the phase."""
         return cls(name, dict.fromkeys(tokens, NOTHING))
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """Scenario x broker profile x settings.
-
-    ``params`` holds the token of each axis, ``extra`` the settings that no axis varies; ``celery`` is
-    the version in the workers, empty for the lab's default.
-    """
-
-    scenario: str
-    profile: str
-    celery: str = ""
-    settings: Settings = field(default_factory=dict)
-    params: Mapping[str, str] = field(default_factory=dict)
-    extra: Settings = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        """Stable and readable: ``worker-crash[redis-none-late-x4-whole-running]``."""
-        extra = [f"{name}={value}" for name, value in sorted(self.extra.items())]
-        celery = [f"celery={self.celery}"] if self.celery else []
-        return f"{self.scenario}[{'-'.join([self.profile, *self.params.values(), *extra, *celery])}]"
-
-    @property
-    def broker(self) -> str:
-        """The family: ``redis`` or ``rabbitmq``."""
-        return self.profile.partition("-")[0]
-
-    def __getitem__(self, name: str) -> Value:
-        """A Celery setting as it is in this cell: given, or Celery's default."""
-        return effective(self.settings, name)
 
 
 @dataclass(slots=True)

@@ -23,7 +23,8 @@ from rich.markup import escape
 
 from lab import errors
 from lab.brokers.profile import Profile, names
-from lab.catalogue import Cell, Scenario, find, registered
+from lab.catalogue import Scenario, find, registered
+from lab.cell import Cell
 from lab.engine import doctor as checks
 from lab.engine.adapter import Engine
 from lab.engine.images import default_celery, ensure, ensure_worker
@@ -92,58 +93,34 @@ def main() -> None:
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON line per trial on standard output, nothing else."
 )
-def run(name: str, **options: Any) -> None:
-    """Run a scenario."""
-    sys.exit(_run(_scenario(name), **options))
-
-
-def _run(
-    scenario: Scenario,
+def run(
+    name: str,
     *,
     brokers: Sequence[str],
     assignments: Sequence[str],
     victim: str | None,
     phase: str | None,
-    trials: int,
-    jobs: int | None,
     celery: str | None,
     results: Path,
-    keep: bool,
     as_json: bool,
-) -> int:
+    **how: Any,
+) -> None:
+    """Run a scenario."""
     started = time.monotonic()
-    version = celery or default_celery()
-    profiles = [Profile.load(label) for label in _profiles(brokers)]
-    chosen = {name: token for name, token in (("victim", victim), ("phase", phase)) if token}
+    chosen = {axis: token for axis, token in (("victim", victim), ("phase", phase)) if token}
     given = dict(parse(assignment) for assignment in assignments)
-    cells = _possible(
-        scenario, list(scenario.cells([p.label for p in profiles], given, chosen, celery or ""))
-    )
+    profiles = [Profile.load(label).label for label in _profiles(brokers)]
+    scenario = _scenario(name)
+    cells = _possible(scenario, list(scenario.cells(profiles, given, chosen, celery or "")))
     store = Store(results)
     store.prepare()
-    say = functools.partial(_say, started)
     done: list[TrialResult] = []
     broken: LabError | None = None
     try:
-        with _engine(say, keep=keep) as engine:
-            for image in dict.fromkeys(profile.image for profile in profiles):
-                ensure(engine, image, say)
-            plan = Run(
-                engine=engine,
-                store=store,
-                image=ensure_worker(engine, version, say),
-                jobs=jobs or JOBS_PER_CORE * (os.cpu_count() or 1),
-                keep=keep,
-            )
-            say(
-                f"{len(cells) * trials} trials of {len(cells)} cells, {plan.jobs} side by side, "
-                f"on engine {engine.version} at {engine.endpoint}"
-            )
-            with _interruptible(plan.stop, engine):
-                for result in plan.trials(scenario, cells, trials):
-                    done.append(result)
-                    if not as_json:
-                        _show(result)
+        for result in _play(scenario, cells, store, celery or default_celery(), **how):
+            done.append(result)
+            if not as_json:
+                _show(result)
     except LabError as error:
         broken = error
     if as_json:
@@ -152,7 +129,33 @@ def _run(
         terminal.summary(out, done, time.monotonic() - started)
     if broken is not None:
         message(broken)
-    return exit_code(done, broken)
+    sys.exit(exit_code(done, broken))
+
+
+def _play(
+    scenario: Scenario,
+    cells: Sequence[Cell],
+    store: Store,
+    celery: str,
+    *,
+    trials: int,
+    jobs: int | None,
+    keep: bool,
+) -> Iterator[TrialResult]:
+    """Have everything that the cells need, and yield their trials as they end."""
+    say = functools.partial(_say, time.monotonic())
+    with _engine(say, keep=keep) as engine:
+        for label in dict.fromkeys(cell.profile for cell in cells):
+            ensure(engine, Profile.load(label).image, say)
+        image = ensure_worker(engine, celery, say)
+        jobs = jobs or JOBS_PER_CORE * (os.cpu_count() or 1)
+        say(
+            f"{len(cells) * trials} trials of {len(cells)} cells, {jobs} side by side, "
+            f"on engine {engine.version} at {engine.endpoint}"
+        )
+        plan = Run(engine=engine, store=store, image=image, jobs=jobs, keep=keep)
+        with _interruptible(plan.stop, engine):
+            yield from plan.trials(scenario, cells, trials)
 
 
 def exit_code(results: Sequence[TrialResult], broken: LabError | None) -> int:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.brokers import Broker, BrokerSilent, Profile, broker_class
-from lab.catalogue import Cell, Scenario
+from lab.catalogue import Scenario
+from lab.cell import Cell
 from lab.engine.adapter import Engine
 from lab.errors import Inconclusive, Interrupted
 from lab.judge import Status, judge, verdict_on

@@ -13,7 +13,7 @@ from functools import partial
 
 from lab.brokers.base import Broker, BrokerSilent, Namespace
 from lab.brokers.profile import Profile
-from lab.catalogue import Cell
+from lab.cell import Cell
 from lab.engine.adapter import Engine, Node, NodeSpec
 from lab.errors import DeadlineExpired, EngineGone
 from lab.evidence import at_rest

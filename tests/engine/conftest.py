@@ -10,7 +10,7 @@ import pytest
 
 from lab import cli
 from lab.brokers import Profile
-from lab.catalogue import Cell
+from lab.cell import Cell
 from lab.engine.adapter import Engine, NodeSpec
 from lab.engine.images import PYTHON_BASE, default_celery, worker_image
 from lab.matrix import Stages

@@ -8,7 +8,7 @@ import pytest
 
 from lab.brokers import Profile
 from lab.brokers.redis import DATABASES
-from lab.catalogue import Cell
+from lab.cell import Cell
 from lab.engine.adapter import Node
 from lab.engine.images import default_celery, worker_image
 from lab.errors import DeadlineExpired, EnvironmentLacks
