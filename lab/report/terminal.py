@@ -16,9 +16,10 @@ from lab.judge import Outcome, Status, TaskVerdict
 from lab.store import TrialResult, counted
 
 STYLES = {Status.EXPECTED: "green", Status.SURPRISE: "bold red", Status.INCONCLUSIVE: "yellow"}
+WIDE = 100  # columns from which there is room for what was expected
 LEGEND = (
     "evidence for the target: deliveries/starts/finishes/acknowledgements/held by the broker at the end; "
-    "back in: from the proof of the fault to the last finish"
+    "back in: from the proof of the fault to the last finish; ok: trials as expected"
 )
 AXES = {"acknowledgement": "ack", "prefetch": "pre"}  # short headings for a narrow screen
 OUTCOME_STYLES = {
@@ -75,31 +76,29 @@ def evidence(task: TaskVerdict) -> str:
     return ", ".join([*words, f"held: {e.held}" if e.held else "nothing held"])
 
 
-def tables(results: Sequence[TrialResult]) -> Iterator[Table]:
+def tables(results: Sequence[TrialResult], *, wide: bool) -> Iterator[Table]:
     """One table per broker, one row per cell: settings, what happened, and what the verdict rests on."""
     for profile in dict.fromkeys(r.profile for r in sorted(results, key=lambda r: r.number)):
         own = [result for result in results if result.profile == profile]
-        yield _table(f"{profile} ({own[0].provenance['broker']})", own)
+        yield _table(f"{profile} ({own[0].provenance['broker']})", own, wide=wide)
 
 
-def _table(title: str, results: Sequence[TrialResult]) -> Table:
+def _table(title: str, results: Sequence[TrialResult], *, wide: bool) -> Table:
     grid = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
+        title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
+    grid.padding = (0, 1, 0, 0)
     for axis in results[0].params:
         grid.add_column(AXES.get(axis, axis), no_wrap=True)
     grid.add_column("target", no_wrap=True)
-    grid.add_column("others")
+    grid.add_column("others", min_width=len("1 redelivered"))
+    if wide:
+        grid.add_column("expected")
     grid.add_column("evidence", no_wrap=True)
     grid.add_column("back in", no_wrap=True, justify="right")
-    grid.add_column("as expected")
+    grid.add_column("ok", no_wrap=True, justify="right")
     for group in by_cell(results):
-        grid.add_row(*_row(group))
+        grid.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in _row(group, wide=wide)))
     return grid
 
 
@@ -111,28 +110,22 @@ def by_cell(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
     return list(groups.values())
 
 
-def _row(group: Sequence[TrialResult]) -> list[Text | str]:
+def _row(group: Sequence[TrialResult], *, wide: bool) -> list[Text | str]:
     worst = max(group, key=lambda r: (r.status is Status.SURPRISE, r.status is Status.INCONCLUSIVE))
     target = next((t for t in worst.judgement.tasks if t.label == "target"), None)
     others = worst.judgement.counts().get("others", {})
+    agreed = Counter(r.status for r in group)[Status.EXPECTED]
+    same = worst.status is Status.EXPECTED
+    expected = "the same" if same else counted(worst.expectation.outcomes)
     return [
         *worst.params.values(),
         Text(target.outcome.value, OUTCOME_STYLES.get(target.outcome, "green")) if target else "?",
         ", ".join(f"{n} {name}" for name, n in others.items()),
+        *([Text(expected, STYLES[worst.status])] if wide else []),
         _evidence_column(target),
         _median_recovery(group),
-        _agreement(group, worst),
+        Text(f"{agreed}/{len(group)}", STYLES[worst.status]),
     ]
-
-
-def _agreement(group: Sequence[TrialResult], worst: TrialResult) -> Text:
-    agreed = Counter(r.status for r in group)[Status.EXPECTED]
-    text = Text(f"{agreed}/{len(group)}", STYLES[worst.status])
-    if worst.status is Status.SURPRISE:
-        text.append(f" expected {counted(worst.expectation.outcomes)}")
-    elif worst.status is Status.INCONCLUSIVE:
-        text.append(" inconclusive")
-    return text
 
 
 def _evidence_column(target: TaskVerdict | None) -> str:
@@ -144,14 +137,14 @@ def _evidence_column(target: TaskVerdict | None) -> str:
 
 def _median_recovery(group: Iterable[TrialResult]) -> str:
     seconds = [r.judgement.recovery for r in group if r.judgement.recovery is not None]
-    return f"{median(seconds):.2f} s" if seconds else "-"
+    return f"{median(seconds):.2f}s" if seconds else "-"
 
 
 def summary(console: Console, results: Sequence[TrialResult], seconds: float) -> None:
     """The table, what was tuned, who was asked, and the count."""
     if not results:
         return
-    for grid in tables(results):
+    for grid in tables(results, wide=console.width >= WIDE):
         console.print()
         console.print(grid)
     console.print(Text(LEGEND, "dim"))
