@@ -59,16 +59,21 @@ def ensure(engine: Engine, image: str, say: Say) -> None:
     if engine.image_id(image):
         return
     started = time.monotonic()
-    if _registry_answers():
-        say(f"pulling {image}")
-        engine.pull(image)
-        how = "pulled"
-    else:
-        say(f"building {image} from Debian packages (no registry answers)")
-        apt_install(["mmdebstrap", "debian-archive-keyring"], "mmdebstrap", say)
-        _build(engine, image)
-        how = "built"
+    how = "pulled" if _pull(engine, image, say) else _build(engine, image, say)
     say(f"{how} {image} in {time.monotonic() - started:.0f} s")
+
+
+def _pull(engine: Engine, image: str, say: Say) -> bool:
+    """Whether the image could be pulled. A registry that does not answer, or refuses, is no error."""
+    if not _registry_answers():
+        return False
+    say(f"pulling {image}")
+    try:
+        engine.pull(image)
+    except EnvironmentLacks as refusal:
+        say(refusal.wrong)
+        return False
+    return True
 
 
 def _registry_answers() -> bool:
@@ -80,10 +85,12 @@ def _registry_answers() -> bool:
         return False
 
 
-def _build(engine: Engine, image: str) -> None:
+def _build(engine: Engine, image: str, say: Say) -> str:
     recipe = RECIPES.get(image)
     if recipe is None:
         raise ImageMissing(f"no registry answers, and the lab cannot build {image}", "connect, or pull it")
+    say(f"building {image} from Debian packages (no registry answers)")
+    apt_install(["mmdebstrap", "debian-archive-keyring"], "mmdebstrap", say)
     if shutil.which("mmdebstrap") is None:
         raise ImageMissing(
             f"{image} is not here, no registry answers, and mmdebstrap is not installed",
@@ -95,6 +102,7 @@ def _build(engine: Engine, image: str) -> None:
         command += [f"--customize-hook={recipe.hook}"] if recipe.hook else []
         run([*command, recipe.suite, archive], f"build {image}")
         engine.import_image(image, archive)
+    return "built"
 
 
 # --- the worker image ---------------------------------------------------------------------------

@@ -11,12 +11,23 @@ from lab.errors import EnvironmentLacks, NoSpace
 
 Say = Callable[[str], None]
 OPT_OUT = "LAB_NO_INSTALL"
+LONGEST_SECONDS = 900
 
 
 def run(command: Sequence[str], doing: str) -> None:
     """Run a program to its end. Raises with the telling line of its output when it fails."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LONGEST_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        wrong = f"cannot {doing}: {command[0]} did not end within {LONGEST_SECONDS} s"
+        raise EnvironmentLacks(wrong, "look at the network, then run it again") from error
     except OSError as error:
         raise EnvironmentLacks(f"cannot {doing}: {error}", f"install {command[0]}") from error
     if done.returncode == 0:

@@ -6,8 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import requests
+from docker.errors import APIError, DockerException
 
 from lab import cli, errors
+from lab.engine import programs
+from lab.engine.adapter import translated
 from lab.errors import CleanupFailed, Interrupted, NoEngine
 from lab.judge import Status
 
@@ -94,3 +98,44 @@ class Result:
 )
 def test_a_surprise_outranks_what_is_broken_and_what_is_inconclusive(statuses, broken, code):
     assert cli.exit_code([Result(status) for status in statuses], broken) == code
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("driver failed: Bind for 127.0.0.1:6379 failed: port is already allocated", errors.PortTaken),
+        ("listen tcp4 127.0.0.1:1: bind: address already in use", errors.PortTaken),
+        ("write /var/lib/docker/x: no space left on device", errors.NoSpace),
+        ("could not find an available, non-overlapping IPv4 address pool", errors.EnvironmentLacks),
+        ("something else", errors.EngineGone),
+    ],
+)
+def test_what_the_engine_refuses_is_told_with_what_to_do(reason, kind):
+    response = requests.Response()
+    response.status_code = 500
+    with pytest.raises(kind) as caught, translated("start a node"):
+        raise APIError("500 Server Error", response=response, explanation=reason)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "raised", [requests.ConnectionError("x"), DockerException("x"), ConnectionResetError("x")]
+)
+def test_an_engine_that_is_gone_is_told_whatever_the_sdk_raises(raised):
+    with pytest.raises(errors.EngineGone, match="stopped answering"), translated("start a node"):
+        raise raised
+
+
+def test_a_program_that_fails_is_told_with_its_telling_line():
+    with pytest.raises(errors.EnvironmentLacks, match="E: no such package"):
+        programs.run(["sh", "-c", "echo start; echo 'E: no such package' >&2; exit 1"], "install it")
+    with pytest.raises(errors.NoSpace):
+        programs.run(["sh", "-c", "echo 'x: No space left on device' >&2; exit 1"], "install it")
+    with pytest.raises(errors.EnvironmentLacks, match="cannot install it"):
+        programs.run(["/no/such/program"], "install it")
+
+
+def test_a_program_that_does_not_end_is_told(monkeypatch):
+    monkeypatch.setattr(programs, "LONGEST_SECONDS", 0.05)
+    with pytest.raises(errors.EnvironmentLacks, match="did not end"):
+        programs.run(["sleep", "5"], "wait")
