@@ -11,8 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,6 +29,7 @@ from lab.engine import doctor as checks
 from lab.engine.adapter import Engine
 from lab.engine.images import default_celery, ensure, ensure_worker
 from lab.engine.install import find_or_start
+from lab.engine.programs import Say
 from lab.errors import Interrupted, LabError, UsageError
 from lab.judge import Status
 from lab.matrix import Run
@@ -42,7 +43,17 @@ JOBS_PER_CORE = 3  # most of a trial is waiting: for Celery's timers, for the en
 
 WIDE = 120  # columns, where no terminal says how many it has
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+
+class Output(Console):
+    """Standard output whose reader may leave: that ends the run like Ctrl-C, not like a surprise."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Interrupted("nobody reads the output any more", "")
+
+
+out = Output(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -117,10 +128,11 @@ def run(
     done: list[TrialResult] = []
     broken: LabError | None = None
     try:
-        for result in _play(scenario, cells, store, celery or default_celery(), **how):
-            done.append(result)
-            if not as_json:
-                _show(result)
+        with closing(_play(scenario, cells, store, celery or default_celery(), **how)) as ending:
+            for result in ending:
+                done.append(result)
+                if not as_json:
+                    _show(result)
     except LabError as error:
         broken = error
     if as_json:
@@ -141,10 +153,10 @@ def _play(
     trials: int,
     jobs: int | None,
     keep: bool,
-) -> Iterator[TrialResult]:
+) -> Generator[TrialResult]:
     """Have everything that the cells need, and yield their trials as they end."""
     say = functools.partial(_say, time.monotonic())
-    with _engine(say, keep=keep) as engine:
+    with _interruptible() as interrupts, _engine(say, run=interrupts.run, keep=keep) as engine:
         for label in dict.fromkeys(cell.profile for cell in cells):
             ensure(engine, Profile.load(label).image, say)
         image = ensure_worker(engine, celery, say)
@@ -153,8 +165,16 @@ def _play(
             f"{len(cells) * trials} trials of {len(cells)} cells, {jobs} side by side, "
             f"on engine {engine.version} at {engine.endpoint}"
         )
-        plan = Run(engine=engine, store=store, image=image, jobs=jobs, keep=keep)
-        with _interruptible(plan.stop, engine):
+        plan = Run(
+            engine=engine,
+            store=store,
+            image=image,
+            image_id=engine.image_id(image) or "",
+            jobs=jobs,
+            keep=keep,
+            stop=interrupts.stop,
+        )
+        with interrupts.asking_first():
             yield from plan.trials(scenario, cells, trials)
 
 
@@ -201,43 +221,68 @@ def _say(started: float, text: str) -> None:
 
 
 @contextmanager
-def _engine(say: Callable[[str], None], *, keep: bool = False) -> Iterator[Engine]:
+def _engine(say: Say, *, run: str, keep: bool = False) -> Iterator[Engine]:
     """An engine with nothing on it of labs that died; at the end, nothing of this one either."""
-    engine = find_or_start(secrets.token_hex(4), say)
+    engine = find_or_start(run, say)
     _sweep(engine, say)
     try:
         yield engine
     finally:
         if keep:
-            err.print(f"kept: {', '.join(engine.leftovers(run=engine.run).names())}")
+            err.print(f"kept until the next run: {escape(', '.join(engine.leftovers(run=run).names()))}")
         else:
-            engine.remove(engine.leftovers(run=engine.run))
+            engine.remove(engine.leftovers(run=run))
         engine.close()
 
 
-def _sweep(engine: Engine, say: Callable[[str], None]) -> None:
+def _sweep(engine: Engine, say: Say) -> None:
     left = engine.leftovers()
     if left.names():
         say(f"removing {len(left.names())} things that a dead run left behind")
         engine.remove(left)
 
 
-@contextmanager
-def _interruptible(stop: threading.Event, engine: Engine) -> Iterator[None]:
+class Interrupts:
     """First Ctrl-C: stop, revert, remove. Second: say what is left, and go at once."""
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if not stop.is_set():
-            stop.set()
-            err.print("interrupted: removing what this run made; once more to leave at once")
-            return
-        left = Engine(run=engine.run, allow_remote=True).leftovers(run=engine.run).names()
-        err.print(f"left behind: {', '.join(left) or 'nothing'} -> remove it with: lab clean")
-        os._exit(errors.INTERRUPTED)
+    def __init__(self) -> None:
+        self.run = secrets.token_hex(4)
+        self.stop = threading.Event()
+        self._ask = False
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        """While trials run they are asked to stop; set-up is simply broken off."""
+        if self.stop.is_set():
+            self._leave()
+        self.stop.set()
+        err.print("interrupted: removing what this run made; once more to leave at once")
+        if not self._ask:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def asking_first(self) -> Iterator[None]:
+        """For the time of the trials, and of the removal after them."""
+        self._ask = True
         yield
+
+    def _leave(self) -> None:
+        try:
+            left = Engine(run=self.run, allow_remote=True).leftovers(run=self.run).names()
+            err.print(f"left behind: {escape(', '.join(left) or 'nothing')} -> remove it with: lab clean")
+        except LabError as error:
+            err.print(f"what is left behind cannot be told: {escape(str(error))}")
+        finally:
+            os._exit(errors.INTERRUPTED)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Interrupts]:
+    """Handle every signal by which a person or a service ends a program."""
+    interrupts = Interrupts()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupts.handle) for number in numbers}
+    try:
+        yield interrupts
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -275,7 +320,7 @@ def doctor() -> None:
 def setup(brokers: Sequence[str], celery: str | None) -> None:
     """Have an engine and every image. Does nothing when all is there."""
     say = functools.partial(_say, time.monotonic())
-    with _engine(say) as engine:
+    with _interruptible() as interrupts, _engine(say, run=interrupts.run) as engine:
         for image in dict.fromkeys(Profile.load(label).image for label in _profiles(brokers)):
             ensure(engine, image, say)
         image = ensure_worker(engine, celery or default_celery(), say)

@@ -55,6 +55,14 @@ class DeadlineExpired(Inconclusive):
     """A condition that the lab waited for did not come true; the message names it."""
 
 
+class BrokerSilent(Inconclusive):
+    """The broker did not answer just now; whoever can wait asks again."""
+
+
+class NodeDead(Inconclusive):
+    """Something was asked of a node that does not run any more."""
+
+
 class EnvironmentLacks(LabError):
     """This machine lacks something that the lab needs."""
 

@@ -39,6 +39,8 @@ class Evidence:
     failures: int = 0
     acknowledged: int = 0
     rejected: int = 0
+    cut: int = 0  # runs that ended with their whole node
+    retried: int = 0
     held: str = ""  # "ready", "unacked", or "" when the broker holds nothing
     open: bool = False  # a worker that lives has it in its hands still
     orphan_finish: bool = False  # a process finished it that never started it
@@ -65,6 +67,8 @@ def gather(events: Iterable[Event], task: str, backlog: Backlog, dead: set[str])
         failures=count["failed"],
         acknowledged=count["acknowledged"],
         rejected=count["rejected"],
+        cut=len({run for run in started - finished if run[0] in dead}),
+        retried=count["retried"],
         held="ready" if task in backlog.ready else "unacked" if task in backlog.unacked else "",
         open=any(not at_rest(own) for node, own in by_node.items() if node not in dead),
         orphan_finish=not finished <= started,

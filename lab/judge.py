@@ -53,13 +53,14 @@ class TaskVerdict:
 
 @dataclass(frozen=True, slots=True)
 class WorkerVerdict:
-    """One worker that was alive at the end: it took and finished new work, or it is stalled.
+    """One worker that was alive at the end: asked for new work, it finished some, or it is stalled.
 
     ``after`` is in seconds from the proof of the fault to its first finish; ``concurrency`` is the
     number of processes in which it finished the lab's sentinels.
     """
 
     node: str
+    asked: bool
     resumed: bool
     after: float | None
     concurrency: int
@@ -111,10 +112,11 @@ def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
         verdicts.append(
             TaskVerdict(task, labels.get(task, "unasked"), outcome_of(evidence, rested=rested), evidence)
         )
+    workers = tuple(_workers(history, labels, dead))
     return Judgement(
         tasks=tuple(verdicts),
-        workers=tuple(_workers(history, labels, dead)),
-        doubts=tuple(_doubts(history, backlog, verdicts, unrest)),
+        workers=workers,
+        doubts=tuple(_doubts(history, backlog, verdicts, workers, unrest)),
         recovery=_recovery(history, labels),
     )
 
@@ -153,7 +155,7 @@ def _outcome_at_rest(evidence: Evidence, *, rested: bool) -> Outcome:
         return Outcome.REDELIVERED if evidence.deliveries > 1 else Outcome.ONCE
     if evidence.held:
         return Outcome.STRANDED if evidence.told is not Told.FAILED else Outcome.UNKNOWN
-    if evidence.failures and evidence.failures >= evidence.starts:
+    if evidence.failures and evidence.failures >= evidence.starts - evidence.cut - evidence.retried:
         return Outcome.FAILED
     never_came_back = {Told.OK: Outcome.LOST, Told.FAILED: Outcome.REFUSED, Told.NOTHING: Outcome.UNKNOWN}
     return never_came_back[evidence.told] if rested else Outcome.UNKNOWN
@@ -174,7 +176,11 @@ def _why_contradictory(evidence: Evidence) -> str | None:
 
 
 def _doubts(
-    history: Sequence[Event], backlog: Backlog, verdicts: Sequence[TaskVerdict], unrest: Sequence[str]
+    history: Sequence[Event],
+    backlog: Backlog,
+    verdicts: Sequence[TaskVerdict],
+    workers: Sequence[WorkerVerdict],
+    unrest: Sequence[str],
 ) -> Iterator[str]:
     if not any(event.name == "asked" for event in history):
         yield "nothing was published"
@@ -183,6 +189,7 @@ def _doubts(
     yield from holes(history)
     if not backlog.readable:
         yield "the broker could not be asked what it still holds"
+    yield from _restless(history, verdicts, workers)
     if any(lab_events(history, "settled")):
         held = (f"the broker holds {task}" for task in sorted({*backlog.ready, *backlog.unacked}))
         yield from (f"the lab took it for settled, and {why}" for why in (*unrest, *held))
@@ -193,6 +200,21 @@ def _doubts(
     for verdict in verdicts:
         if verdict.outcome is Outcome.UNKNOWN:
             yield f"task {verdict.task} ({verdict.label}) is undecided: {_why_unknown(verdict.evidence)}"
+
+
+def _restless(
+    history: Sequence[Event], verdicts: Sequence[TaskVerdict], workers: Sequence[WorkerVerdict]
+) -> Iterator[str]:
+    """A trial that did not come to rest counts only if what it was left with explains that."""
+    if any(not worker.asked for worker in workers):
+        yield "no sentinel could be published, so no worker is proved to take work"
+    stranded = any(verdict.outcome is Outcome.STRANDED for verdict in verdicts)
+    stalled = any(worker.asked and not worker.resumed for worker in workers)
+    if not any(lab_events(history, "settled")) and not stranded and not stalled:
+        waited = next(
+            (str(e.detail.get("waited_for")) for e in lab_events(history, "deadline")), "it was cut off"
+        )
+        yield f"the trial did not come to rest: {waited}"
 
 
 def _why_unknown(evidence: Evidence) -> str:
@@ -256,12 +278,14 @@ def _living(history: Sequence[Event], dead: set[str]) -> list[str]:
 
 def _workers(history: Sequence[Event], labels: Mapping[str, str], dead: set[str]) -> Iterator[WorkerVerdict]:
     since = _fault_time(history)
+    asked = any(e.name == "publish-ok" and e.task and labels.get(e.task) == SENTINEL for e in history)
     for node in _living(history, dead):
         done = [e for e in history if e.node == node and e.name == "finished"]
         sentinels = [e for e in done if e.task and labels.get(e.task) == SENTINEL]
         after = min((e.at for e in done if since is not None and e.at > since), default=None)
         yield WorkerVerdict(
             node=node,
+            asked=asked,
             resumed=bool(sentinels),
             after=_seconds(since, after),
             concurrency=len({e.pid for e in sentinels}),

@@ -6,19 +6,21 @@ import platform
 import subprocess
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lab.brokers import Broker, BrokerSilent, Profile, broker_class
+from lab.brokers import Broker, Profile, broker_class
 from lab.catalogue import Scenario
 from lab.cell import Cell
 from lab.engine.adapter import Engine
-from lab.errors import Inconclusive, Interrupted
+from lab.errors import BrokerSilent, EnvironmentLacks, Inconclusive, Interrupted, LabError
 from lab.judge import Status, judge, verdict_on
 from lab.rig import Evidence, Rig
 from lab.store import Store, TrialResult
@@ -69,10 +71,8 @@ class Stages:
 
     def _boot(self, profile: Profile, number: int) -> Stage:
         name = f"lab-{self._engine.run}-{profile.family}{number}"
-        creating = self._pool.submit(self._engine.create_network, name)
-        family = broker_class(profile.family)
-        network = creating.result()
-        broker = family(self._engine, profile, network, f"{name}-broker")
+        network = self._engine.create_network(name)
+        broker = broker_class(profile.family)(self._engine, profile, network, f"{name}-broker")
         versions: list[str] = []
 
         def answers() -> bool:
@@ -107,6 +107,7 @@ class Run:
     engine: Engine
     store: Store
     image: str
+    image_id: str
     jobs: int
     keep: bool = False
     stop: Stop = field(default_factory=threading.Event)
@@ -132,23 +133,31 @@ class Run:
             stages.close()
 
     def _as_they_come(self, pending: set[Future[TrialResult]]) -> Iterator[TrialResult]:
-        broken: BaseException | None = None
-        while pending:
-            done, pending = wait(pending, timeout=WAKE_SECONDS, return_when=FIRST_COMPLETED)
-            for future in done:
-                if future.cancelled():
-                    continue
-                if (error := future.exception()) is None:
-                    yield future.result()
-                    continue
-                broken = broken or error
-                self.stop.set()
-                for waiting in pending:
-                    waiting.cancel()
-        if broken is not None:
-            raise broken
-        if self.stop.is_set():
-            raise Interrupted("interrupted", "")
+        """Yield results; on the first trial that breaks, or when nobody reads on, stop all the others."""
+        broken: LabError | None = None
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=WAKE_SECONDS, return_when=FIRST_COMPLETED)
+                for future in done:
+                    if future.cancelled():
+                        continue
+                    if (error := future.exception()) is None:
+                        yield future.result()
+                        continue
+                    broken = broken or as_ours(error)
+                    pending = self._give_up(pending)
+            if broken is not None:
+                raise broken
+            if self.stop.is_set():
+                raise Interrupted("interrupted", "")
+        finally:
+            self._give_up(pending)
+
+    def _give_up(self, pending: set[Future[TrialResult]]) -> set[Future[TrialResult]]:
+        """Ask running trials to stop and cancel the others; the running ones are still to come."""
+        if pending:
+            self.stop.set()
+        return {future for future in pending if not future.cancel()}
 
     def _trial(self, trial: Trial, stages: Stages) -> TrialResult:
         stage = stages.boot(trial.profile).result()
@@ -183,12 +192,13 @@ class Run:
                 rig.note("defect", what=doubt.wrong)
             evidence = rig.collect()
             result = self._judge(trial, stage, attempt, evidence, time.monotonic() - started)
-            log = rig.errors() if result.status is not Status.EXPECTED else {}
+            log = {} if result.status is Status.EXPECTED else rig.errors()
             self.store.save(result, evidence.history, evidence.backlog, log)
             return result
         finally:
             if not self.keep:
-                rig.close()
+                with suppress(EnvironmentLacks):  # the end of the run removes what did not go now
+                    rig.close()
 
     def _judge(
         self, trial: Trial, stage: Stage, attempt: int, evidence: Evidence, seconds: float
@@ -221,13 +231,22 @@ class Run:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "worker": dict(ready.detail) if ready else {},
             "broker": f"{profile.family} {stage.version}",
-            "images": {"broker": stage.image_id, "worker": self.engine.image_id(self.image)},
+            "images": {"broker": stage.image_id, "worker": self.image_id},
             "engine": self.engine.version,
             "kernel": self.engine.kernel,
             "python": platform.python_version(),
             "commit": git_commit(),
             "seed": None,  # nothing was drawn by chance
         }
+
+
+def as_ours(error: BaseException) -> LabError:
+    """A trial that broke in a way that no error of ours describes decides nothing, and is a bug."""
+    if isinstance(error, LabError):
+        return error
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    wrong = f"a trial broke: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+    return Inconclusive(wrong, "this is a bug of the lab or of the scenario")
 
 
 def fast_boots_first(cells: Sequence[Cell]) -> list[Cell]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from lab.brokers.base import Broker, BrokerSilent, Namespace
+from lab.brokers.base import Broker, Namespace
 from lab.brokers.profile import Profile
 from lab.cell import Cell
 from lab.engine.adapter import Engine, Node, NodeSpec
-from lab.errors import DeadlineExpired, EngineGone
+from lab.errors import BrokerSilent, DeadlineExpired, EngineGone, Inconclusive, NodeDead
 from lab.evidence import at_rest
 from lab.faults import Fault, KillChild, KillNode
 from lab.history import LAB, Backlog, Event, Scalar, parse_log
@@ -42,8 +42,9 @@ PUBLISHER_COMMAND = ("python3", "-m", "worker.publisher")
 LAB_SETTINGS: Settings = {"worker_concurrency": 1, "broker_connection_retry_on_startup": True}
 
 #: Given to a worker that starts after the fault: for it, production's hour has passed already. Every
-#: worker sweeps once when it starts to consume, and then after 100 s at the earliest (kombu 5.7.0
-#: ``transport/redis.py``: on_poll_init, restore_visible), so it never takes back work of its own.
+#: worker sweeps once when it starts to consume, and again after 10 s at the earliest (kombu 5.7.0
+#: ``transport/redis.py``: on_poll_init, restore_visible), when a trial is long over. Should it take
+#: back work of its own all the same, the judge names that as a doubt.
 HOUR_HAS_PASSED: Settings = {f"{TRANSPORT}visibility_timeout": 0.01}
 
 
@@ -275,35 +276,43 @@ class Rig:
 
     def collect(self) -> Evidence:
         """Make every node still, read what the broker holds and every log in full."""
-        self._node(self._publisher)  # it is in the list of nodes when it has been started
+        if self._publisher is not None:
+            self._publisher.result()  # it is in the list of nodes when it has been started
         living = [node for node in self._nodes if node.name not in self._dead]
         for node in living:
-            self._still_alive(node)
+            self._freeze(node)
 
         def still() -> None:
             list(self._threads.map(self._silence, living))
 
-        try:
-            backlog = self._fresh.backlog(still)
-        except (BrokerSilent, DeadlineExpired) as error:
-            self._record("defect", what=f"the backlog could not be read: {error.wrong}")
-            backlog = Backlog(readable=False)
-            still()
+        backlog = self._backlog(still)
+        still()
         return Evidence((*self._logs(), *self._record.events), backlog, tuple(self._tuned.values()))
 
-    def _still_alive(self, node: Node) -> None:
+    def _backlog(self, still: Callable[[], None]) -> Backlog:
+        if self._namespace is None:
+            return Backlog(readable=False)
+        try:
+            return self._namespace.backlog(still)
+        except Inconclusive as error:
+            self._record("defect", what=f"the backlog could not be read: {error.wrong}")
+            return Backlog(readable=False)
+
+    def _freeze(self, node: Node) -> None:
         """Freeze a node that nothing struck. One that died by itself spoils the trial."""
-        if node.state().running:
+        try:
             node.pause()
-        else:
+        except NodeDead:
             self._record("defect", what=f"{node.name} died by itself")
 
     def _silence(self, node: Node) -> None:
-        """End a node for good: nothing is read from one that may go on."""
-        with suppress(EngineGone):  # it is dead already, which the state says next
-            node.kill()
-        if node.state().running:
+        """End a node for good: what is read from one that may go on is no evidence."""
+        try:
+            with suppress(NodeDead):
+                node.kill()
             self._watch.poll(lambda: not node.state().running, f"{node.name} to be dead", PHASE_SECONDS)
+        except DeadlineExpired as error:
+            self._record("defect", what=error.wrong)
 
     def _logs(self) -> list[Event]:
         """Every log in full. What was seen live and is not there is a defect, like any hole."""
@@ -319,7 +328,11 @@ class Rig:
 
     def errors(self) -> dict[str, str]:
         """What every node wrote to standard error: for people, never for verdicts."""
-        return {node.name: node.log(errors=True).decode(errors="replace") for node in self._nodes}
+        found: dict[str, str] = {}
+        with suppress(EngineGone):
+            for node in self._nodes:
+                found[node.name] = node.log(errors=True).decode(errors="replace")
+        return found
 
     def note(self, name: str, **detail: Scalar) -> None:
         """Record something about the trial itself."""

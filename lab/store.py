@@ -26,6 +26,7 @@ from lab.judge import Expectation, Judgement, Status, judge, verdict_on
 
 FORMAT = 1
 TRIALS = "trials.jsonl"
+LONGEST_NAME = 200  # file systems stop at 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Store:
 
     def history_path(self, run: str, number: int, cell: str) -> str:
         """Where the history of a trial lies, relative to the folder."""
-        return f"history/{run}/{number:04}-{re.sub(r'[^A-Za-z0-9.+=-]+', '_', cell).strip('_')}.jsonl"
+        name = re.sub(r"[^A-Za-z0-9.+=-]+", "_", cell).strip("_")
+        return f"history/{run}/{number:04}-{name[:LONGEST_NAME]}.jsonl"
 
     def prepare(self) -> None:
         """Make sure that results can be written, before anything is started."""
@@ -91,14 +93,10 @@ class Store:
         lines.append(json.dumps({"backlog": asdict(backlog)}))
         path = self.folder / result.history
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_suffix(".part")
-            fresh.write_text("\n".join(lines) + "\n")
-            fresh.replace(path)
-            if result.status is not Status.EXPECTED:
-                parts = [f"==== {node}\n{text}" for node, text in errors.items() if text]
-                path.with_suffix(".log").write_text("\n".join(parts))
+            _write(path, "\n".join(lines) + "\n")
             _append(self.folder / TRIALS, result.to_json())
+            if result.status is not Status.EXPECTED:
+                _write(path.with_suffix(".log"), "\n".join(f"==== {n}\n{t}" for n, t in errors.items() if t))
         except OSError as error:
             raise NoSpace(
                 f"the result could not be stored: {error}", "free disk space; nothing stored is lost"
@@ -110,18 +108,35 @@ def _append(path: Path, line: str) -> None:
 
     The lock keeps the lines of two threads, or of two labs, apart.
     """
-    with path.open("a+b") as file:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
         fcntl.flock(file, fcntl.LOCK_EX)
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(0, end - 1))
-        torn = file.read(1) not in (b"", b"\n")
+        end = os.lseek(file, 0, os.SEEK_END)
+        torn = end > 0 and os.pread(file, 1, end - 1) != b"\n"
+        data = (b"\n" if torn else b"") + line.encode() + b"\n"
         try:
-            file.write((b"\n" if torn else b"") + line.encode() + b"\n")
+            while data:
+                data = data[os.write(file, data) :]
+            os.fsync(file)
+        except OSError:
+            os.ftruncate(file, end)
+            raise
+    finally:
+        os.close(file)
+
+
+def _write(path: Path, text: str) -> None:
+    """A file that is whole and on disk under its name, or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        except OSError:
-            file.truncate(end)
-            raise
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +180,7 @@ def histories(path: Path) -> list[Path]:
         return [path]
     found: list[Path] = []
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}", "name a trials.jsonl or a history") from error
     for number, line in enumerate(lines, start=1):
@@ -190,7 +205,7 @@ def counted(counts: Mapping[str, Mapping[str, int]]) -> str:
 def read_history(path: Path) -> tuple[dict[str, Any], list[Event], Backlog]:
     """Header, events and backlog of a stored history."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}", "name a file under results/history/") from error
     try:

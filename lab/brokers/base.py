@@ -11,15 +11,11 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from lab.brokers.profile import Profile, fill
 from lab.engine.adapter import LOOPBACK, Engine, NodeSpec, free_port
-from lab.errors import LabError, PortTaken
+from lab.errors import PortTaken
 from lab.history import Backlog
 
 ALIAS = "broker"
 START_ATTEMPTS = 3
-
-
-class BrokerSilent(LabError):
-    """The broker did not answer just now; ask again until the deadline."""
 
 
 @dataclass(frozen=True, slots=True)

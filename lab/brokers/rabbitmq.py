@@ -16,9 +16,9 @@ import pika
 import requests
 from pika.adapters.blocking_connection import BlockingChannel
 
-from lab.brokers.base import ALIAS, Broker, BrokerSilent, Depth, Namespace
+from lab.brokers.base import ALIAS, Broker, Depth, Namespace
 from lab.engine.adapter import LOOPBACK
-from lab.errors import DeadlineExpired
+from lab.errors import BrokerSilent, DeadlineExpired
 from lab.history import Backlog
 
 USER = "lab"

@@ -15,9 +15,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from lab.brokers.base import ALIAS, Broker, BrokerSilent, Depth, Namespace
+from lab.brokers.base import ALIAS, Broker, Depth, Namespace
 from lab.engine.adapter import LOOPBACK
-from lab.errors import EnvironmentLacks
+from lab.errors import BrokerSilent, EnvironmentLacks
 from lab.history import Backlog
 
 DATABASES = 256  # as in compose/redis-*.yml

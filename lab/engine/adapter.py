@@ -32,6 +32,7 @@ from lab.errors import (
     ImageMissing,
     Inconclusive,
     LabError,
+    NodeDead,
     NoEngine,
     NoSpace,
     PortTaken,
@@ -39,7 +40,8 @@ from lab.errors import (
 )
 
 ANSWER_SECONDS = 30
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.01
+EXECUTE_SECONDS = 10
 CONFLICT = 409  # the engine's answer while another caller removes the same container
 POOL = 64
 REMOVALS_AT_ONCE = 8
@@ -68,6 +70,8 @@ def _from_api(doing: str, reason: str) -> LabError:
         return NoSpace(f"cannot {doing}: {reason}", "free disk space of the engine, e.g. docker system df")
     if "address pool" in low:
         return EnvironmentLacks(f"cannot {doing}: {reason}", "too many networks; run: lab clean")
+    if "is not running" in low:
+        return NodeDead(f"cannot {doing}: it died before", "run it again")
     return EngineGone(f"cannot {doing}: {reason}", "see lab doctor")
 
 
@@ -139,15 +143,21 @@ class Node:
     def execute(self, argv: Sequence[str]) -> int:
         """Run a command in the node to its end and return its exit code.
 
-        Raises :class:`Inconclusive` when the engine cannot tell the exit code (the node died under it).
+        Raises :class:`Inconclusive` when the command does not end in time, or the engine cannot tell its
+        exit code (the node died under it). It is started detached: an attached call of the SDK waits
+        for output without regard for its own timeout.
         """
+        deadline = time.monotonic() + EXECUTE_SECONDS
         with translated(f"execute {argv[0]} in {self.name}"):
-            handle = self._api.exec_create(self.id, list(argv))["Id"]
-            self._api.exec_start(handle)  # reads the output to its end, and so waits for the command
-            code = self._api.exec_inspect(handle)["ExitCode"]
-        if code is None:
+            handle = self._api.exec_create(self.id, list(argv), stdout=False, stderr=False)["Id"]
+            self._api.exec_start(handle, detach=True)
+            while (told := self._api.exec_inspect(handle))["Running"]:
+                if time.monotonic() > deadline:
+                    raise Inconclusive(f"{argv[0]} in {self.name} did not end in time", "run it again")
+                time.sleep(POLL_SECONDS)
+        if told["ExitCode"] is None:
             raise Inconclusive(f"{argv[0]} in {self.name} was cut off", "run it again")
-        return int(code)
+        return int(told["ExitCode"])
 
     def put(self, folder: str, name: str, data: bytes) -> None:
         """Write a file into the node through the engine: no network that a fault could cut."""

@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -18,6 +19,8 @@ RUN = "celery-lab.run"
 OWNER = "celery-lab.owner"
 EXPIRES = "celery-lab.expires"
 LONGEST_RUN_SECONDS = 6 * 3600
+PROC = Path("/proc")
+GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Owner:
     @classmethod
     def me(cls) -> Owner:
         """This process."""
-        return cls(platform.node(), os.getpid(), _started(os.getpid()))
+        return cls(_here(), os.getpid(), _started(os.getpid()))
 
     @classmethod
     def read(cls, labels: Mapping[str, str]) -> Owner | None:
@@ -58,13 +61,27 @@ def is_abandoned(labels: Mapping[str, str]) -> bool:
     owner = Owner.read(labels)
     if owner is None:
         return False
-    if owner.host == platform.node():
+    if owner.host == _here():
         return not owner.alive()
     return int(labels.get(EXPIRES, "0")) < time.time()
 
 
 def _started(pid: int) -> str:
+    """When a process started, in a form that no clock adjustment changes (proc(5): field 22, in ticks)."""
+    if not (PROC / "self").exists():
+        try:
+            return f"{psutil.Process(pid).create_time():.2f}"
+        except psutil.NoSuchProcess:
+            return GONE
     try:
-        return f"{psutil.Process(pid).create_time():.2f}"
-    except psutil.NoSuchProcess:
-        return "gone"
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return GONE
+
+
+def _here() -> str:
+    """This host, this boot, and the name space in which a pid has its meaning."""
+    if not (PROC / "self").exists():
+        return platform.node()
+    boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return f"{platform.node()}/{boot}/{(PROC / 'self/ns/pid').readlink()}"

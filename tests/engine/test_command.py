@@ -79,6 +79,16 @@ def test_one_cell_prints_its_verdict_stores_it_and_leaves_nothing(tmp_path):
     assert rejudge(tmp_path / stored["history"]).same
 
 
+def test_when_nobody_reads_the_output_the_run_ends_and_leaves_nothing(tmp_path):
+    process = start(tmp_path, *ONE_CELL, "--trials", "30")
+    process.stdout.readline()
+    process.stdout.close()
+    with process.stderr:
+        assert process.wait(60) == 130
+    assert made_by(process.pid) == []
+    assert len((tmp_path / "trials.jsonl").read_text().splitlines()) < 30
+
+
 def test_json_is_one_line_per_trial_and_nothing_else(tmp_path):
     code, out, _ = lab(tmp_path, *ONE_CELL, "--json", "--trials", "2")
     results = [json.loads(line) for line in out.splitlines()]

@@ -88,7 +88,7 @@ class TestPathological:
     def test_an_empty_log_is_a_doubt_and_no_task(self):
         judgement = judge([], EMPTY)
         assert judgement.tasks == ()
-        assert judgement.doubts == ("nothing was published",)
+        assert judgement.doubts == ("nothing was published", "the trial did not come to rest: it was cut off")
 
     def test_without_rest_an_absent_task_is_unknown_not_lost(self):
         history = story(*published("t"), "v received t", "v/7 started t")
@@ -278,6 +278,17 @@ class TestRest:
         judgement = judge(story(*cut, SETTLED), EMPTY)
         assert verdict_on(judgement, Expectation(judgement.counts())) is Status.INCONCLUSIVE
 
+    def test_what_is_closed_and_yet_never_came_to_rest_is_no_pass(self):
+        unrest = ("lab deadline waited_for=the-broker", *published("s", "sentinel"), *ran("s"))
+        judgement = judge(story(*published("t"), "lab worker-up node=w", *ran("t"), *unrest), EMPTY)
+        assert judgement.counts() == {"target": {"once": 1}}
+        assert judgement.doubts == ("the trial did not come to rest: the-broker",)
+
+    def test_a_worker_that_nobody_could_ask_is_not_called_stalled(self):
+        history = story(*published("t"), "lab worker-up node=w", *ran("t"), "lab deadline")
+        judgement = judge(history, EMPTY)
+        assert "no sentinel could be published, so no worker is proved to take work" in judgement.doubts
+
     def test_without_rest_a_loss_is_unknown_and_what_is_closed_stands(self):
         judgement = judge(story(*self.STORY, "lab deadline"), EMPTY)
         assert judgement.counts() == {"others": {"once": 1}, "target": {"unknown": 1}}
@@ -312,6 +323,9 @@ class TestEdges:
             (Evidence(1, Told.OK, 2, 2, 2, 2, held="unacked"), True, Outcome.DUPLICATED),
             (Evidence(1, Told.OK, 2, 2, 2, 0, failures=1), True, Outcome.LOST),
             (Evidence(1, Told.OK, 2, 2, 2, 0, failures=1), False, Outcome.UNKNOWN),
+            (Evidence(1, Told.OK, 2, 2, 2, 0, failures=1, cut=1), True, Outcome.FAILED),
+            (Evidence(1, Told.OK, 2, 1, 2, 0, failures=1, retried=1), True, Outcome.FAILED),
+            (Evidence(1, Told.OK, 1, 1, 1, 0, cut=1), True, Outcome.LOST),
             (Evidence(1, Told.OK, 1, 1, 2, 1), True, Outcome.UNKNOWN),
             (Evidence(1, Told.OK, 1, 1, 1, 1, failures=1), True, Outcome.ONCE),
             (Evidence(1, Told.OK, 0, 0, 0, 0, failures=1), True, Outcome.FAILED),
@@ -361,9 +375,13 @@ class TestVerdict:
         assert verdict_on(judge(history, EMPTY), self.LOSS) is Status.INCONCLUSIVE
 
     def test_a_worker_that_lives_and_takes_nothing_is_a_surprise(self):
-        history = self.lost("lab worker-up node=idle")
+        history = self.lost(
+            "lab worker-up node=idle", "lab worker-up node=w", *published("s", "sentinel"), *ran("s")
+        )
         judgement = judge(history, EMPTY)
-        assert judgement.workers == (WorkerVerdict("idle", resumed=False, after=None, concurrency=0),)
+        assert judgement.workers[0] == WorkerVerdict(
+            "idle", asked=True, resumed=False, after=None, concurrency=0
+        )
         assert verdict_on(judgement, self.LOSS) is Status.SURPRISE
 
 
@@ -386,7 +404,7 @@ class TestWorkersAndTimes:
         landed = next(i for i, e in enumerate(history) if e.name == "landed")
         first = next(i for i, e in enumerate(history) if e.name == "finished")
         assert judgement.workers == (
-            WorkerVerdict("w", resumed=True, after=float(first - landed), concurrency=1),
+            WorkerVerdict("w", asked=True, resumed=True, after=float(first - landed), concurrency=1),
         )
         assert judgement.recovery == float(first - landed)
 

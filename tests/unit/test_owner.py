@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import psutil
-
 from lab.engine import owner
 from lab.engine.owner import EXPIRES, OWNER, Owner, is_abandoned
 
@@ -17,7 +15,7 @@ def test_my_own_objects_are_not_abandoned():
 
 def test_the_objects_of_a_dead_process_are():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = f"{psutil.Process(child.pid).create_time():.2f}"
+    started = owner._started(child.pid)
     labels = Owner(Owner.me().host, child.pid, started).labels("run")
     assert not is_abandoned(labels)
     child.kill()

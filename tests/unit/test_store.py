@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -36,7 +37,7 @@ def store(tmp_path):
 
 def stored(store, **kwargs):
     kept = result(store, **kwargs)
-    store.save(kept, HISTORY, Backlog(), {"v": "last words"})
+    store.save(kept, HISTORY, Backlog(), {"v": "last words \u2014 caf\u00e9"})
     return store.folder / kept.history
 
 
@@ -127,14 +128,33 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_starts(tmp_path
         Store(tmp_path / "file" / "results").prepare()
 
 
-def test_a_full_disk_loses_no_result_that_was_stored(store, monkeypatch):
+@pytest.mark.parametrize("kept", [0, 1, 700])
+def test_a_full_disk_loses_no_result_and_leaves_no_torn_line(store, monkeypatch, kept):
     stored(store)
     before = trials(store)
+    write = os.write
 
-    def full(descriptor):
+    def full(file, data):
+        if kept and len(data) > kept:
+            return write(file, data[:kept])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lab.store.os.write", full)
+    with pytest.raises(NoSpace, match="No space left"):
+        stored(store, number=1)
+    assert trials(store) == before
+
+
+def test_a_full_disk_leaves_no_half_a_history(store, monkeypatch):
+    def full(file):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lab.store.os.fsync", full)
     with pytest.raises(NoSpace, match="No space left"):
-        stored(store, number=1)
-    assert trials(store) == before
+        stored(store)
+    assert [path for path in store.folder.rglob("*") if path.is_file()] == [store.folder / "trials.jsonl"]
+    assert trials(store) == []
+
+
+def test_a_cell_with_a_very_long_name_is_stored(store):
+    assert len(store.history_path("r", 0, "x" * 500).split("/")[-1]) < 255

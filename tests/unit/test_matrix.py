@@ -1,0 +1,166 @@
+"""Order, stages and broken trials, without an engine."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+
+import pytest
+
+from lab import cli, errors, matrix
+from lab.brokers import Profile
+from lab.cell import Cell
+from lab.errors import BrokerSilent, DeadlineExpired, Inconclusive, Interrupted, NoEngine
+from lab.matrix import Run, Stages, as_ours, fast_boots_first
+
+
+class FakeNode:
+    def image_id(self):
+        return "sha256:0"
+
+
+class FakeBroker:
+    """Answers at the third question, as a broker that boots does."""
+
+    def __init__(self, *_):
+        self.node = FakeNode()
+        self.questions = 0
+
+    def version(self):
+        self.questions += 1
+        if self.questions < 3:
+            raise BrokerSilent("not yet")
+        return "1.0"
+
+
+class FakeEngine:
+    run = "r"
+
+    def create_network(self, name):
+        return name
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    monkeypatch.setattr(matrix, "broker_class", lambda family: FakeBroker)
+    found = Stages(FakeEngine(), threading.Event())
+    yield found
+    found.close()
+
+
+LABELS = [
+    f"redis-{kind}@{v}" for kind in ("none", "aof-always", "aof-everysec") for v in ("6.0", "7.0", "8.0")
+]
+
+
+def test_more_brokers_than_threads_boot_all_the_same(stages):
+    booting = [stages.boot(Profile.load(label)) for label in LABELS]
+    assert {stage.result(timeout=20).version for stage in booting} == {"1.0"}
+
+
+def test_profiles_of_one_service_share_a_broker_and_others_do_not(stages):
+    classic, quorum, none = (
+        stages.boot(Profile.load(label)) for label in ("rabbitmq-classic", "rabbitmq-quorum", "redis-none")
+    )
+    assert classic is quorum
+    assert classic is not none
+
+
+def test_every_trial_has_a_namespace_of_its_own(stages):
+    stage = stages.boot(Profile.load("redis-none")).result(timeout=20)
+    assert len({stage.next_number() for _ in range(100)}) == 100
+
+
+def test_a_broker_that_never_answers_is_told_with_its_name(monkeypatch, stages):
+    monkeypatch.setattr(matrix, "BROKER_BOOT_SECONDS", 0.1)
+    monkeypatch.setattr(FakeBroker, "version", lambda self: (_ for _ in ()).throw(BrokerSilent("never")))
+    with pytest.raises(DeadlineExpired, match="redis-none to answer"):
+        stages.boot(Profile.load("redis-none")).result(timeout=20)
+
+
+def test_cells_of_redis_go_first_while_rabbitmq_boots():
+    cells = [
+        Cell("s", profile) for profile in ("rabbitmq-classic", "redis-none", "rabbitmq-quorum", "redis-aof")
+    ]
+    assert [c.profile for c in fast_boots_first(cells)] == [
+        "redis-none", "redis-aof", "rabbitmq-classic", "rabbitmq-quorum",
+    ]  # fmt: skip
+
+
+def run():
+    return Run(engine=None, store=None, image="", image_id="", jobs=1)
+
+
+def settled(value):
+    future = Future()
+    if isinstance(value, BaseException):
+        future.set_exception(value)
+    else:
+        future.set_result(value)
+    return future
+
+
+def test_results_before_a_broken_trial_are_yielded_and_what_waits_is_cancelled():
+    waiting, plan = Future(), run()
+    found = []
+    with pytest.raises(NoEngine):
+        found.extend(plan._as_they_come({settled("one"), settled(NoEngine("gone")), waiting}))
+    assert waiting.cancelled()
+    assert plan.stop.is_set()
+
+
+def test_when_nobody_reads_on_what_waits_is_cancelled():
+    waiting, plan = Future(), run()
+    results = plan._as_they_come({settled("one"), waiting})
+    next(results)
+    results.close()
+    assert waiting.cancelled()
+    assert plan.stop.is_set()
+
+
+def test_a_stopped_run_ends_as_interrupted():
+    plan = run()
+    plan.stop.set()
+    with pytest.raises(Interrupted):
+        list(plan._as_they_come(set()))
+
+
+def test_a_bug_in_a_script_is_inconclusive_and_says_where():
+    def script():
+        return {}["no such worker"]
+
+    try:
+        script()
+    except KeyError as error:
+        ours = as_ours(error)
+    assert isinstance(ours, Inconclusive)
+    assert "KeyError: 'no such worker' (test_matrix.py:" in ours.wrong
+
+
+class TestInterrupts:
+    @pytest.fixture
+    def left(self, monkeypatch):
+        codes = []
+        monkeypatch.setattr(cli.os, "_exit", codes.append)
+        return codes
+
+    def test_during_set_up_the_first_one_breaks_off(self, left):
+        interrupts = cli.Interrupts()
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.handle(2, None)
+        assert interrupts.stop.is_set()
+
+    def test_during_trials_the_first_one_asks_and_the_second_one_leaves(self, left):
+        interrupts = cli.Interrupts()
+        with interrupts.asking_first():
+            interrupts.handle(2, None)
+        assert (interrupts.stop.is_set(), left) == (True, [])
+        interrupts.handle(2, None)
+        assert left == [errors.INTERRUPTED]
+
+    def test_the_second_one_leaves_also_when_the_engine_is_gone(self, left, monkeypatch):
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+        interrupts = cli.Interrupts()
+        interrupts.stop.set()
+        interrupts.handle(2, None)
+        assert errors.INTERRUPTED in left
