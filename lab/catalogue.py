@@ -12,7 +12,7 @@ from lab.cell import Cell
 from lab.errors import UsageError
 from lab.judge import Expectation
 from lab.rig import Rig
-from lab.settings import Settings, effective, merged
+from lab.settings import Settings, agrees, merged
 
 NOTHING: Settings = MappingProxyType({})
 
@@ -81,7 +81,7 @@ class Scenario:
             if any(params[name] != token for name, token in chosen.items()):
                 continue
             own = merged(*(axis.choices[params[axis.name]] for axis in self.axes))
-            if any(name in varied and effective(own, name) != v for name, v in given.items()):
+            if not all(agrees(own, name, v) for name, v in given.items() if name in varied):
                 continue
             yield Cell(self.name, profile, celery, merged(own, extra), params, extra)
 

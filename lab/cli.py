@@ -254,6 +254,7 @@ class Interrupts:
         """While trials run they are asked to stop; set-up is simply broken off."""
         if self.stop.is_set():
             self._leave()
+            return
         self.stop.set()
         err.print("interrupted: removing what this run made; once more to leave at once")
         if not self._ask:

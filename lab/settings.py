@@ -129,6 +129,12 @@ def effective(settings: Settings, name: str) -> Value:
     return option.default if option else None
 
 
+def agrees(settings: Settings, name: str, value: Value) -> bool:
+    """Whether a setting has this value; a switch that is not set is off."""
+    found = effective(settings, name)
+    return found == value or (known()[name].type == "bool" and bool(found) == bool(value))
+
+
 def tuned(overrides: Settings) -> tuple[Tuned, ...]:
     """Describe what the lab shortened, beside the production default."""
     return tuple(Tuned(name, value, *PRODUCTION[name]) for name, value in overrides.items())

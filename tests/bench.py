@@ -31,7 +31,8 @@ from lab.rig import Rig
 LAB = [sys.executable, "-c", "from lab.cli import main; main()"]
 CELL = (
     *("--victim", "whole", "--phase", "running"),
-    *("--set", "task_acks_late=true", "--set", "worker_prefetch_multiplier=1"),
+    *("--set", "task_acks_late=true", "--set", "task_reject_on_worker_lost=false"),
+    *("--set", "worker_prefetch_multiplier=1"),
 )
 BOTH = ("run", "worker-crash", "--broker", "redis-none", "--broker", "rabbitmq-classic", "--json")
 MEBIBYTE = 1024**2

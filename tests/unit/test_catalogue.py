@@ -74,6 +74,10 @@ class TestWorkerCrash:
         story = cli.load_scenarios()["worker-crash"]
         return story, list(story.cells(["redis-none"], **narrowed))
 
+    def test_a_switch_that_is_not_set_is_off(self):
+        off = self.cells(given={"task_acks_late": True, "task_reject_on_worker_lost": False})[1]
+        assert {cell.params["acknowledgement"] for cell in off} == {"late"}
+
     def test_it_has_36_cells_for_each_broker(self):
         assert len(self.cells()[1]) == 36
 
