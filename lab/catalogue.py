@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from lab.cell import Cell
+from lab.cell import INSTALLED, Cell
 from lab.errors import UsageError
 from lab.judge import Expectation
 from lab.rig import Rig
@@ -66,7 +66,7 @@ class Scenario:
         profiles: Sequence[str],
         given: Settings = NOTHING,
         chosen: Mapping[str, str] = MappingProxyType({}),
-        celery: str = "",
+        celery: str = INSTALLED,
     ) -> Iterator[Cell]:
         """Every cell, narrowed to the ``chosen`` tokens and to what agrees with the ``given`` settings.
 

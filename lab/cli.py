@@ -118,17 +118,18 @@ def run(
 ) -> None:
     """Run a scenario."""
     started = time.monotonic()
+    celery = celery or default_celery()
     chosen = {axis: token for axis, token in (("victim", victim), ("phase", phase)) if token}
     given = dict(parse(assignment) for assignment in assignments)
     profiles = [Profile.load(label).label for label in _profiles(brokers)]
     scenario = _scenario(name)
-    cells = _possible(scenario, list(scenario.cells(profiles, given, chosen, celery or "")))
+    cells = _possible(scenario, list(scenario.cells(profiles, given, chosen, celery)))
     store = Store(results)
     store.prepare()
     done: list[TrialResult] = []
     broken: LabError | None = None
     try:
-        with closing(_play(scenario, cells, store, celery or default_celery(), **how)) as ending:
+        with closing(_play(scenario, cells, store, celery, **how)) as ending:
             for result in ending:
                 done.append(result)
                 if not as_json:

@@ -87,9 +87,11 @@ def pool_child(cell: Cell) -> Expectation:
     phase, late = cell.params["phase"], cell["task_acks_late"]
     if phase == "reserved":
         target, because = "once", "it waited in the parent, and ran in a new child"
-    elif late and cell["task_reject_on_worker_lost"]:
+    elif late and cell["task_reject_on_worker_lost"] and not (phase == "finished" and success_is_known(cell)):
         target = "redelivered" if phase == "running" else "duplicated"
         because = "the parent gave it back to the broker, and it ran again"
+    elif phase == "finished" and success_is_known(cell):
+        target, because = "once", "its success was stored before its child died, and its parent looked"
     elif phase == "finished":
         target, because = "once", "it had done its work; its result says WorkerLostError all the same"
     else:
@@ -99,3 +101,12 @@ def pool_child(cell: Cell) -> Expectation:
         because=because,
         source="celery 5.7.0 worker/request.py: on_failure",
     )
+
+
+def success_is_known(cell: Cell) -> bool:
+    """Since 5.7 the parent of a dead child asks the result backend whether the task had succeeded.
+
+    Celery 5.7.0 worker/request.py: _success_was_stored. It cannot ask rpc://, or no backend.
+    """
+    stored = cell["result_backend"] not in (None, "rpc://") and not cell["task_ignore_result"]
+    return stored and cell.celery_is_at_least(5, 7)

@@ -101,6 +101,26 @@ class TestWorkerCrash:
         }
 
     @pytest.mark.parametrize(
+        ("celery", "backend", "target"),
+        [
+            ("5.7.0", None, "duplicated"),
+            ("5.7.0", "rpc://", "duplicated"),
+            ("5.7.0", "file:///tmp/", "once"),
+            ("5.10.1", "file:///tmp/", "once"),
+            ("5.6.3", "file:///tmp/", "duplicated"),
+        ],
+    )
+    def test_a_stored_success_saves_a_finished_task_from_running_again_since_5_7(
+        self, celery, backend, target
+    ):
+        given = {"task_acks_late": True, "task_reject_on_worker_lost": True, "worker_prefetch_multiplier": 1}
+        story, [cell] = self.cells(
+            given={**given, "result_backend": backend}, chosen={"victim": "child", "phase": "finished"},
+            celery=celery,
+        )  # fmt: skip
+        assert story.expected(cell).outcomes["target"] == {target: 1}
+
+    @pytest.mark.parametrize(
         ("pool", "victim", "says"),
         [
             ("solo", "child", "the solo pool has no child process"),
