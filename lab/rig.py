@@ -303,7 +303,8 @@ class Rig:
         try:
             node.pause()
         except NodeDead:
-            self._record("defect", what=f"{node.name} died by itself")
+            last = node.log(errors=True).decode(errors="replace").strip().rpartition("\n")[2]
+            self._record("defect", what=f"{node.name} died by itself: {last or 'it wrote no error'}")
 
     def _silence(self, node: Node) -> None:
         """End a node for good: what is read from one that may go on is no evidence."""

@@ -43,7 +43,9 @@ class Watch:
             while not condition(self._events):
                 self.check()
                 if node in self._ended:
-                    raise DeadlineExpired(f"{node} ended before {what}", "see its log with --keep")
+                    raise DeadlineExpired(
+                        f"{node} ended before {what}", "its standard error is kept beside the history"
+                    )
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise DeadlineExpired(f"waited {seconds:g} s for {what}", "run it again")

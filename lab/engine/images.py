@@ -43,12 +43,17 @@ class Recipe:
 
 
 _MANAGEMENT = 'echo "[rabbitmq_management]." > "$1/etc/rabbitmq/enabled_plugins"'
+# RabbitMQ 3.8 does not read its first user from the environment; later servers, and official images, do.
+_FIRST_USER = (
+    r"""printf '%s\n' 'SERVER_START_ARGS="-rabbit default_user <<\"$RABBITMQ_DEFAULT_USER\">>"""
+    r""" -rabbit default_pass <<\"$RABBITMQ_DEFAULT_PASS\">>"' >> $1/etc/rabbitmq/rabbitmq-env.conf"""
+)
 RECIPES: Mapping[str, Recipe] = {
     PYTHON_BASE: Recipe("bookworm", "python3"),
     "redis:6.0": Recipe("bullseye", "redis-server"),
     "redis:7.0": Recipe("bookworm", "redis-server"),
     "redis:8.0": Recipe("trixie", "redis-server"),
-    "rabbitmq:3.8-management": Recipe("bullseye", "rabbitmq-server", _MANAGEMENT),
+    "rabbitmq:3.8-management": Recipe("bullseye", "rabbitmq-server", f"{_MANAGEMENT}; {_FIRST_USER}"),
     "rabbitmq:3.10-management": Recipe("bookworm", "rabbitmq-server", _MANAGEMENT),
     "rabbitmq:4.0-management": Recipe("trixie", "rabbitmq-server", _MANAGEMENT),
 }
