@@ -28,4 +28,4 @@ if ! "$python" -m venv --clear "$venv" >/dev/null 2>&1; then
         exit 4
     fi
 fi
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.lock -e .
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check -r requirements.lock -e .

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import itertools
 import os
 import secrets
 import signal
@@ -35,7 +34,7 @@ from lab.judge import Status
 from lab.matrix import Run
 from lab.report import terminal
 from lab.settings import parse
-from lab.store import Store, TrialResult, histories, rejudge
+from lab.store import Store, TrialResult, rejudge, stored_in
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_PROFILES = ("redis-aof-everysec", "rabbitmq-classic")
@@ -95,12 +94,16 @@ def main() -> None:
 @click.option(
     "--trials", default=1, show_default=True, type=click.IntRange(1, 10_000), help="Trials of each cell."
 )
-@click.option("--jobs", type=click.IntRange(1, 64), help="Trials side by side.  [default: two for each core]")
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), help="Trials side by side.  [default: three for each core]"
+)
 @click.option("--celery", help="Celery version in the workers.  [default: that of the lock file]")
 @click.option(
     "--results", type=click.Path(path_type=Path), default=ROOT / "results", help="Where results go."
 )
-@click.option("--keep", is_flag=True, help="Leave the containers for a look; lab clean removes them.")
+@click.option(
+    "--keep", is_flag=True, help="Leave the containers for a look; the next run, or make clean, removes them."
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON line per trial on standard output, nothing else."
 )
@@ -121,6 +124,8 @@ def run(
     celery = celery or default_celery()
     chosen = {axis: token for axis, token in (("victim", victim), ("phase", phase)) if token}
     given = dict(parse(assignment) for assignment in assignments)
+    if len(given) < len(assignments):
+        raise UsageError("--set names one setting twice", "give each setting once")
     profiles = [Profile.load(label).label for label in _profiles(brokers)]
     scenario = _scenario(name)
     cells = _possible(scenario, list(scenario.cells(profiles, given, chosen, celery)))
@@ -200,13 +205,15 @@ def _profiles(brokers: Sequence[str]) -> Sequence[str]:
 def _possible(scenario: Scenario, cells: list[Cell]) -> list[Cell]:
     """Leave out what cannot be, and say so; nothing left is an error."""
     if not cells:
-        raise UsageError("no cell of this scenario has these settings", "loosen --set, --victim or --phase")
+        varied = "; ".join(f"{axis.name}: {', '.join(axis.choices)}" for axis in scenario.axes)
+        raise UsageError(f"{scenario.name} has no cell with these settings", f"it varies {varied}")
     reasons = {cell.id: scenario.impossible(cell) for cell in cells}
     possible = [cell for cell in cells if reasons[cell.id] is None]
-    for reason in sorted({reason for reason in reasons.values() if reason}):
+    told = sorted({reason for reason in reasons.values() if reason})
+    if not possible:
+        raise UsageError(f"this cannot be: {'; '.join(told)}", "choose other settings")
+    for reason in told:
         left_out = sum(found == reason for found in reasons.values())
-        if not possible:
-            raise UsageError(f"this cannot be: {reason}", "choose another victim or pool")
         err.print(f"not run: {left_out} cells: {escape(reason)}")
     return possible
 
@@ -270,7 +277,7 @@ class Interrupts:
     def _leave(self) -> None:
         try:
             left = Engine(run=self.run, allow_remote=True).leftovers(run=self.run).names()
-            err.print(f"left behind: {escape(', '.join(left) or 'nothing')} -> remove it with: lab clean")
+            err.print(f"left behind: {escape(', '.join(left) or 'nothing')} -> remove it with: make clean")
         except LabError as error:
             err.print(f"what is left behind cannot be told: {escape(str(error))}")
         finally:
@@ -349,15 +356,26 @@ def clean(dry_run: bool) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def judge(files: Sequence[Path]) -> None:
     """Judge stored histories again (or all of a trials.jsonl), and say whether a verdict differs."""
-    differ = 0
-    for path in itertools.chain.from_iterable(map(histories, files)):
-        again = rejudge(path)
-        differ += not again.same
-        word = "[green]the same[/]" if again.same else "[bold red]differs[/]"
-        out.print(f"{word}  {escape(again.cell)}  {escape(again.now.words())}", soft_wrap=True)
-        if not again.same:
-            out.print(f"    then  {escape(again.then.words())}", soft_wrap=True)
-    sys.exit(errors.SURPRISE if differ else errors.OK)
+    same = differ = 0
+    damaged: list[UsageError] = []
+    for path in files:
+        found, broken = stored_in(path)
+        damaged += broken
+        for stored in found:
+            try:
+                again = rejudge(stored)
+            except UsageError as error:
+                damaged.append(error)
+                continue
+            same, differ = same + again.same, differ + (not again.same)
+            word = "[green]the same[/]" if again.same else "[bold red]differs[/]"
+            out.print(f"{word}  {escape(again.cell)}  {escape(again.now.words())}", soft_wrap=True)
+            if not again.same:
+                out.print(f"    stored  {escape(again.then.words())}", soft_wrap=True)
+    out.print(f"{same} the same, {differ} differ, {len(damaged)} could not be judged")
+    for defect in damaged:
+        message(defect)
+    sys.exit(errors.SURPRISE if differ else errors.USAGE if damaged else errors.OK)
 
 
 def load_scenarios() -> dict[str, Scenario]:

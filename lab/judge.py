@@ -8,7 +8,7 @@ could not be asked are doubts, and a trial with a doubt never passes.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -77,10 +77,15 @@ class Judgement:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Outcomes counted for each label: ``{"target": {"lost": 1}, ...}``."""
-        counted: dict[str, Counter[str]] = defaultdict(Counter)
-        for verdict in self.tasks:
-            counted[verdict.label][verdict.outcome.value] += 1
-        return {label: dict(sorted(counter.items())) for label, counter in sorted(counted.items())}
+        return count_outcomes((verdict.label, verdict.outcome.value) for verdict in self.tasks)
+
+
+def count_outcomes(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Pairs of label and outcome, counted in a stable order."""
+    counted: dict[str, Counter[str]] = defaultdict(Counter)
+    for label, outcome in pairs:
+        counted[label][outcome] += 1
+    return {label: dict(sorted(counter.items())) for label, counter in sorted(counted.items())}
 
 
 @dataclass(frozen=True, slots=True)

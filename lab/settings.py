@@ -87,7 +87,7 @@ def _convert(name: str, option: Option, text: str) -> Value:
     try:
         value: Value = option.to_python(text)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{name}={text!r} is not a {option.type}", "give a number") from error
+        raise UsageError(f"{name}={text!r} is no {option.type}", "give a number") from error
     return value
 
 

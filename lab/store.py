@@ -22,7 +22,7 @@ from typing import Any
 
 from lab.errors import NoSpace, UsageError
 from lab.history import Backlog, Event, in_order, parse_event
-from lab.judge import Expectation, Judgement, Status, judge, verdict_on
+from lab.judge import Expectation, Judgement, Status, count_outcomes, judge, verdict_on
 
 FORMAT = 1
 TRIALS = "trials.jsonl"
@@ -82,14 +82,16 @@ class Store:
         ``errors``, what each node wrote to standard error, is kept beside the history of a trial that
         was not as expected.
         """
+        events = in_order(history)
         header = {
             "format": FORMAT,
+            "events": len(events),
             "cell": result.cell,
             "expectation": asdict(result.expectation),
             "status": result.status,
             "counts": result.judgement.counts(),
         }
-        lines = [json.dumps(header), *(event.to_json() for event in in_order(history))]
+        lines = [json.dumps(header), *(event.to_json() for event in events)]
         lines.append(json.dumps({"backlog": asdict(backlog)}))
         path = self.folder / result.history
         try:
@@ -165,31 +167,51 @@ class Rejudged:
         return self.then == self.now
 
 
-def rejudge(path: Path) -> Rejudged:
-    """Judge a stored history again. Raises :class:`UsageError` for a file that is not whole."""
-    header, history, backlog = read_history(path)
-    again = judge(history, backlog)
-    expectation = Expectation(**header["expectation"])
-    now = Verdict(verdict_on(again, expectation).value, again.counts())
-    return Rejudged(header["cell"], Verdict(header["status"], header["counts"]), now)
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A history on disk, and the verdict of a results file that names it."""
+
+    path: Path
+    verdict: Verdict | None = None
 
 
-def histories(path: Path) -> list[Path]:
-    """The histories that a file names: those of every line of a ``trials.jsonl``, else itself."""
-    if path.name != TRIALS:
-        return [path]
-    found: list[Path] = []
+def rejudge(stored: Stored) -> Rejudged:
+    """Judge a stored history again. Raises :class:`UsageError` for a file that is not whole.
+
+    The verdict of the day is that of the results file where one names the history, else that of the
+    history's own first line.
+    """
+    whole = read_history(stored.path)
+    again = judge(whole.events, whole.backlog)
+    now = Verdict(verdict_on(again, whole.expectation).value, again.counts())
+    return Rejudged(whole.cell, stored.verdict or whole.verdict, now)
+
+
+def stored_in(path: Path) -> tuple[list[Stored], list[UsageError]]:
+    """What a file names: itself, when it is a history; every line, when it is a file of results.
+
+    A damaged line is an error of its own, and hides none of the others.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", "name a trials.jsonl or a history") from error
+        raise UsageError(f"{path} cannot be read: {error}", "name a trials.jsonl, or a history") from error
+    if not any('"history":' in line for line in lines):
+        return [Stored(path)], []
+    found: list[Stored] = []
+    damaged: list[UsageError] = []
     for number, line in enumerate(lines, start=1):
         try:
-            found.append(path.parent / json.loads(line)["history"])
+            raw = json.loads(line)
+            tasks = raw["judgement"]["tasks"]
+            counts = count_outcomes((task["label"], task["outcome"]) for task in tasks)
+            found.append(Stored(path.parent / raw["history"], Verdict(raw["status"], counts)))
         except (ValueError, KeyError, TypeError) as error:
             wrong = f"line {number} of {path} is damaged ({type(error).__name__})"
-            raise UsageError(wrong, "a run was killed while it wrote it: delete this line") from error
-    return found
+            damaged.append(
+                UsageError(wrong, "a run was killed while it wrote it, or it was edited: delete it")
+            )
+    return found, damaged
 
 
 def counted(counts: Mapping[str, Mapping[str, int]]) -> str:
@@ -202,24 +224,41 @@ def counted(counts: Mapping[str, Mapping[str, int]]) -> str:
     return "; ".join(parts)
 
 
-def read_history(path: Path) -> tuple[dict[str, Any], list[Event], Backlog]:
-    """Header, events and backlog of a stored history."""
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a history file holds."""
+
+    cell: str
+    expectation: Expectation
+    verdict: Verdict
+    events: list[Event]
+    backlog: Backlog
+
+
+def read_history(path: Path) -> History:
+    """Read a history. Raises :class:`UsageError` for one that is cut off, edited, foreign or newer."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", "name a file under results/history/") from error
+        raise UsageError(f"{path} cannot be read: {error}", "name a trials.jsonl, or a history") from error
     try:
         header, last = json.loads(lines[0]), json.loads(lines[-1])
         newer = header["format"] > FORMAT
-        whole = header.keys() >= {"cell", "expectation", "status", "counts"}
+        expected = header["expectation"]
         held = last["backlog"]
-        backlog = Backlog(tuple(held["ready"]), tuple(held["unacked"]), bool(held["readable"]))
-        events = [parse_event(line) for line in lines[1:-1]]
+        whole = History(
+            cell=header["cell"],
+            expectation=Expectation(expected["outcomes"], expected["because"], expected["source"]),
+            verdict=Verdict(header["status"], header["counts"]),
+            events=[parse_event(line) for line in lines[1:-1]],
+            backlog=Backlog(tuple(held["ready"]), tuple(held["unacked"]), bool(held["readable"])),
+        )
+        missing = header["events"] - len(whole.events)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         wrong = f"{path} is not a whole history ({type(error).__name__})"
         raise UsageError(wrong, "it was cut off or is another file: run the cell again") from error
-    if newer or not whole:
-        raise UsageError(
-            f"{path} was written by another version of the lab", f"this one reads format {FORMAT}"
-        )
-    return header, events, backlog
+    if newer:
+        raise UsageError(f"{path} was written by a newer lab", f"this one reads format {FORMAT}")
+    if missing:
+        raise UsageError(f"{path} lacks {missing} of its events", "it was edited: run the cell again")
+    return whole

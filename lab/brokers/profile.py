@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +69,9 @@ class Profile:
         """Read ``name`` or ``name@version``. Raises :class:`UsageError` with what would be right."""
         name, _, version = label.partition("@")
         if name not in names(folder):
-            near = get_close_matches(name, names(folder), n=1) or names(folder)
-            raise UsageError(f"there is no broker profile {name!r}", f"choose from: {', '.join(near)}")
+            raise UsageError(
+                f"there is no broker profile {name!r}", f"choose from: {', '.join(names(folder))}"
+            )
         family = name.partition("-")[0]
         version = version or DEFAULT_VERSIONS[family]
         if version not in VERSIONS[family]:

@@ -59,7 +59,7 @@ def translated(doing: str) -> Iterator[None]:
         raise _from_api(doing, _reason(error)) from error
     except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         wrong = f"the engine stopped answering while the lab tried to {doing} ({type(error).__name__})"
-        raise EngineGone(wrong, "start it again (lab doctor says how), then run: lab clean") from error
+        raise EngineGone(wrong, "start it again (make doctor says how), then run: make clean") from error
 
 
 def _from_api(doing: str, reason: str) -> LabError:
@@ -69,10 +69,10 @@ def _from_api(doing: str, reason: str) -> LabError:
     if "no space left" in low:
         return NoSpace(f"cannot {doing}: {reason}", "free disk space of the engine, e.g. docker system df")
     if "address pool" in low:
-        return EnvironmentLacks(f"cannot {doing}: {reason}", "too many networks; run: lab clean")
+        return EnvironmentLacks(f"cannot {doing}: {reason}", "too many networks; run: make clean")
     if "is not running" in low:
         return NodeDead(f"cannot {doing}: it died before", "run it again")
-    return EngineGone(f"cannot {doing}: {reason}", "see lab doctor")
+    return EngineGone(f"cannot {doing}: {reason}", "see: make doctor")
 
 
 def _reason(error: Exception) -> str:
@@ -211,6 +211,10 @@ class Engine:
         self.run = run
         self.endpoint = endpoint()
         self._labels = Owner.me().labels(run)
+        if "://" not in self.endpoint:
+            raise UsageError(
+                f"{self.endpoint!r} is no address of an engine", "e.g. unix:///var/run/docker.sock"
+            )
         if not allow_remote and not _is_local(self.endpoint):
             raise UsageError(
                 f"the engine {self.endpoint} is not on this machine",
@@ -348,7 +352,7 @@ class Engine:
                 *pool.map(self._gone, leftovers.volumes, leftovers.volumes, repeat(self._remove_volume)),
             ]
         if names := ", ".join(filter(None, failed)):
-            raise CleanupFailed(f"could not remove {names}", "run: lab clean")
+            raise CleanupFailed(f"could not remove {names}", "run: make clean")
 
     @staticmethod
     def _gone(name: str, key: str, remove: Callable[[str], None]) -> str:

@@ -46,11 +46,12 @@ def _engine(celery: str, images: Sequence[str]) -> Iterator[Check]:
     except LabError as error:
         may = "the lab may install and start one" if can_install() else "the lab may not install one"
         opted = f" ({OPT_OUT} is set)" if os.environ.get(OPT_OUT) else ""
-        yield Check(False, f"{error.wrong}; {may}{opted}", error.remedy)
+        remedy = error.remedy if can_install() else "start Docker"
+        yield Check(False, f"{error.wrong}; {may}{opted}", remedy)
         return
     yield Check(True, f"engine {engine.version} at {endpoint()}, kernel {engine.kernel}")
     for image in dict.fromkeys((PYTHON_BASE, *images, worker_image(celery))):
         here = engine.image_id(image) is not None
         yield Check(here, f"image {image}", "" if here else "make setup")
     left = engine.leftovers().names()
-    yield Check(not left, f"{len(left)} things of dead runs in the engine", "lab clean" if left else "")
+    yield Check(not left, f"{len(left)} things of dead runs in the engine", "make clean" if left else "")

@@ -74,9 +74,10 @@ def _started(pid: int) -> str:
         except psutil.NoSuchProcess:
             return GONE
     try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
+        state, *fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return GONE
+    return GONE if state in ("Z", "X") else fields[18]
 
 
 def _here() -> str:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from lab.engine.adapter import Engine
-from lab.store import rejudge
+from lab.store import Stored, rejudge, stored_in
 
 LAB = [sys.executable, "-c", "from lab.cli import main; main()"]
 ONE_CELL = [
@@ -76,7 +76,7 @@ def test_one_cell_prints_its_verdict_stores_it_and_leaves_nothing(tmp_path):
     stored = json.loads(line)
     assert stored["provenance"]["worker"]["celery"]
     assert stored["provenance"]["images"]["broker"].startswith("sha256:")
-    assert rejudge(tmp_path / stored["history"]).same
+    assert rejudge(Stored(tmp_path / stored["history"])).same
 
 
 def test_when_nobody_reads_the_output_the_run_ends_and_leaves_nothing(tmp_path):
@@ -182,7 +182,7 @@ def test_a_second_interrupt_says_what_is_left_and_how_to_remove_it(tmp_path):
     process.send_signal(signal.SIGINT)
     code, _, err = finish(process, 30)
     assert code == 130
-    assert "lab clean" in err
+    assert "make clean" in err
     assert lab(tmp_path, "clean")[0] == 0
     assert made_by(process.pid) == []
 
@@ -263,8 +263,9 @@ def test_an_engine_that_goes_in_the_middle_is_one_clear_line(tmp_path):
     code, _, err = finish(process, 60)
     assert code == 4, err
     assert "engine" in err.splitlines()[-1]
-    assert all(
-        rejudge(tmp_path / json.loads(line)["history"]).same for line in stored.read_text().splitlines()
-    )
+    kept, damaged = stored_in(stored)
+    assert kept
+    assert damaged == []
+    assert all(rejudge(named).same for named in kept)
     assert lab(tmp_path, "clean")[0] == 0
     assert made_by(process.pid) == []

@@ -34,7 +34,8 @@ def lab(*words, **environment):
         (["run", "worker-crash", "--phase", "asleep"], "reserved, running, finished"),
         (["run", "worker-crash", "--victim", "cat"], "whole, child"),
         (["run", "worker-crash", "--victim", "child", "--set", "worker_pool=solo"], "no child process"),
-        (["run", "worker-crash", "--set", "worker_prefetch_multiplier=9"], "loosen"),
+        (["run", "worker-crash", "--set", "worker_prefetch_multiplier=9"], "prefetch: x1, x4"),
+        (["run", "worker-crash", *["--set", "task_acks_late=true"] * 2], "twice"),
         (["run", "worker-crash", "--results", "/proc/nothing"], "cannot be written"),
         (["judge", "/nowhere.jsonl"], "cannot be read"),
         (["judge", sys.executable], "cannot be read"),
@@ -68,7 +69,13 @@ def test_doctor_names_what_is_missing_and_how_to_mend_it():
     done = lab("doctor", LAB_NO_INSTALL="1")
     assert done.returncode == errors.ENVIRONMENT
     assert "lacks no engine answers" in done.stdout
-    assert "make setup" in done.stdout
+    assert "start Docker" in done.stdout
+
+
+def test_an_address_that_is_none_is_told():
+    done = lab("clean", DOCKER_HOST="bogus")
+    assert done.returncode == errors.USAGE
+    assert "no address of an engine" in done.stderr
 
 
 def test_list_names_scenarios_axes_and_profiles():

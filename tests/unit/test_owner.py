@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -21,6 +22,15 @@ def test_the_objects_of_a_dead_process_are():
     child.kill()
     child.communicate()
     assert is_abandoned(labels)
+
+
+def test_a_zombie_is_dead():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    labels = Owner(Owner.me().host, child.pid, owner._started(child.pid)).labels("run")
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and nobody has reaped it
+    assert is_abandoned(labels)
+    child.communicate()
 
 
 def test_a_reused_pid_is_another_process():

@@ -32,7 +32,7 @@ def test_a_setting_has_the_type_that_celery_gives_it(text, parsed):
         ("task_acks_late=maybe", "task_acks_late=true or task_acks_late=false"),
         ("task_acks_late", "is not name=value"),
         ("=true", "is not name=value"),
-        ("worker_prefetch_multiplier=many", "is not a int"),
+        ("worker_prefetch_multiplier=many", "is no int"),
         ("broker_url=redis://elsewhere", "belongs to the lab"),
         ("worker_concurrency=8", "belongs to the lab"),
         ("task_queues=x", "takes a structure"),

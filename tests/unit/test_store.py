@@ -10,7 +10,7 @@ import pytest
 from lab.errors import NoSpace, UsageError
 from lab.history import Backlog
 from lab.judge import Expectation, judge, verdict_on
-from lab.store import Store, TrialResult, histories, read_history, rejudge
+from lab.store import Store, Stored, TrialResult, read_history, rejudge, stored_in
 
 from .story import killed, published, story
 
@@ -46,7 +46,8 @@ def trials(store):
 
 
 def test_a_history_is_the_same_after_the_way_through_a_file(store):
-    _, history, backlog = read_history(stored(store))
+    whole = read_history(stored(store))
+    history, backlog = whole.events, whole.backlog
     assert (sorted(history, key=lambda e: e.key), backlog) == (
         sorted(HISTORY, key=lambda e: e.key),
         Backlog(),
@@ -54,17 +55,40 @@ def test_a_history_is_the_same_after_the_way_through_a_file(store):
 
 
 def test_a_stored_history_judged_again_gives_the_verdict_of_its_day(store):
-    again = rejudge(stored(store))
+    again = rejudge(Stored(stored(store)))
     assert again.same
     assert again.now.words() == "as expected  target: lost"
 
 
 def test_a_changed_history_gives_another_verdict_and_says_so(store):
     path = stored(store)
-    path.write_text("".join(line for line in path.read_text().splitlines(True) if '"started"' not in line))
-    again = rejudge(path)
+    path.write_text(path.read_text().replace('"name":"started"', '"name":"slept"'))
+    again = rejudge(Stored(path))
     assert not again.same
     assert (again.then.status, again.now.status) == ("as expected", "inconclusive")
+
+
+def test_a_history_that_lacks_a_line_is_not_judged(store):
+    path = stored(store)
+    lines = path.read_text().splitlines(keepends=True)
+    for number in range(1, len(lines) - 1):
+        path.write_text("".join(lines[:number] + lines[number + 1 :]))
+        with pytest.raises(UsageError, match="lacks 1 of its events"):
+            rejudge(Stored(path))
+
+
+def test_a_changed_result_differs_from_its_history(store):
+    stored(store)
+    results = store.folder / "trials.jsonl"
+    results.write_text(results.read_text().replace('"outcome":"lost"', '"outcome":"once"'))
+    [named], damaged = stored_in(results)
+    again = rejudge(named)
+    assert damaged == []
+    assert not again.same
+    assert (again.then.words(), again.now.words()) == (
+        "as expected  target: once",
+        "as expected  target: lost",
+    )
 
 
 def test_results_are_appended_one_line_each(store):
@@ -81,17 +105,22 @@ def test_a_line_that_a_killed_run_left_torn_does_not_spoil_the_next(store):
     assert json.loads(whole)["cell"] == "story[redis-none-early]"
 
 
-def test_a_damaged_line_is_named_with_its_number(store):
-    stored(store)
+def test_a_damaged_line_is_named_with_its_number_and_hides_no_other(store):
+    path = stored(store)
     with (store.folder / "trials.jsonl").open("a") as file:
         file.write("{oops\n")
-    with pytest.raises(UsageError, match="line 2 of"):
-        histories(store.folder / "trials.jsonl")
+    [named], [damaged] = stored_in(store.folder / "trials.jsonl")
+    assert named.path == path
+    assert "line 2 of" in damaged.wrong
 
 
-def test_all_histories_of_a_results_file_are_found(store):
+def test_results_merge_by_concatenation_under_any_name(store):
     paths = [stored(store), stored(store, number=1)]
-    assert histories(store.folder / "trials.jsonl") == paths
+    lines = trials(store)
+    (store.folder / "merged.jsonl").write_text("\n".join(lines[::-1]) + "\n")
+    found, _ = stored_in(store.folder / "merged.jsonl")
+    assert [named.path for named in found] == paths[::-1]
+    assert all(rejudge(named).same for named in found)
 
 
 def test_the_last_words_of_the_nodes_are_kept_only_for_what_was_not_expected(store):
@@ -109,6 +138,7 @@ def test_the_last_words_of_the_nodes_are_kept_only_for_what_was_not_expected(sto
         lambda text: text[: len(text) // 2],
         lambda text: text.replace('"format": 1', '"format": 2'),
         lambda text: text.replace('"expectation"', '"hopes"'),
+        lambda text: text.replace('"because"', '"why"'),
         lambda text: "\0" + text,
         lambda text: '{"format": 1}\n{"backlog": 3}',
         lambda text: "[]\n[]",
@@ -118,7 +148,7 @@ def test_a_damaged_history_is_refused_in_one_line(store, spoil):
     path = stored(store)
     path.write_text(spoil(path.read_text()))
     with pytest.raises(UsageError) as caught:
-        rejudge(path)
+        rejudge(Stored(path))
     assert "\n" not in str(caught.value)
 
 
