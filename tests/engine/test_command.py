@@ -146,14 +146,6 @@ def test_a_celery_that_does_not_exist_is_told(tmp_path):
     assert "no Celery 5.4.99" in err
 
 
-def test_an_image_that_is_not_here_and_not_to_be_had_is_told(tmp_path):
-    environment = {"LAB_NO_PULL": "1", "LAB_NO_INSTALL": "1", "PATH": "/nonexistent"}
-    code, _, err = lab(tmp_path, "run", "worker-crash", "--broker", "redis-none@6.0", **environment)
-    assert code == 4, err
-    assert "redis:6.0 is not here" in err.splitlines()[-1]
-    assert "->" in err.splitlines()[-1]
-
-
 MOMENTS = {
     "at the start": lambda pid: bool(made_by(pid)),
     "with a broker": lambda pid: len(made_by(pid)) >= 2,
