@@ -175,6 +175,7 @@ class Rig:
         self._nodes: list[Node] = []
         self._workers: list[Worker] = []
         self._dead: set[str] = set()
+        self._injected: list[Fault] = []
         self._namespace: Namespace | None = None
         self._orders = 0
         self._published = 0
@@ -226,6 +227,7 @@ class Rig:
         """Break something: recorded before, proved after. Without proof the trial will not count."""
         about: dict[str, Scalar] = {"fault": fault.name, "node": fault.node, "pid": fault.pid}
         self._record("inject", fault.task, **about, phase=fault.phase)
+        self._injected.append(fault)  # before it is injected: a fault that fails half-way is undone too
         fault.inject()
         proofs: list[str] = []
 
@@ -276,6 +278,7 @@ class Rig:
 
     def collect(self) -> Evidence:
         """Make every node still, read what the broker holds and every log in full."""
+        self._revert()
         if self._publisher is not None:
             self._publisher.result()  # it is in the list of nodes when it has been started
         living = [node for node in self._nodes if node.name not in self._dead]
@@ -288,6 +291,16 @@ class Rig:
         backlog = self._backlog(still)
         still()
         return Evidence((*self._logs(), *self._record.events), backlog, tuple(self._tuned.values()))
+
+    def _revert(self) -> None:
+        """Undo every fault, the last one first, and record the proof; what stays broken is a defect."""
+        for fault in reversed(self._injected):
+            fault.revert()
+            if proof := fault.reverted():
+                self._record("reverted", fault.task, fault=fault.name, node=fault.node, proof=proof)
+            else:
+                self._record("defect", what=f"{fault.name} on {fault.node} could not be undone")
+        self._injected.clear()
 
     def _backlog(self, still: Callable[[], None]) -> Backlog:
         if self._namespace is None:

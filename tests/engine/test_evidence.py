@@ -181,7 +181,10 @@ def test_the_history_shows_the_phase_at_which_a_worker_was_killed(rigs, phase):
     [target] = rig.publish("target")
     victim.reaches(phase, target)
     rig.inject(kill_worker(victim, phase, target))
-    names = {e.name for e in rig.collect().history if e.node == "victim" and e.task == target}
+    history = rig.collect().history
+    names = {e.name for e in history if e.node == "victim" and e.task == target}
+    own = [e.name for e in history if e.node == "lab" and e.task == target]
+    assert own == ["reached", "inject", "landed", "reverted"]
     wanted = {
         "reserved": {"received", "held"},
         "running": {"received", "held", "accepted", "started"},

@@ -99,7 +99,7 @@ def test_an_image_that_is_not_here_and_not_to_be_had_is_told(monkeypatch):
     monkeypatch.setenv("LAB_NO_PULL", "1")
     monkeypatch.setenv("LAB_NO_INSTALL", "1")
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(ImageMissing, match="redis:6.0 is not here") as caught:
+    with pytest.raises(ImageMissing, match=r"redis:6\.0 is not here") as caught:
         images.ensure(Engine(), "redis:6.0", lambda text: None)
     assert "make setup" in caught.value.remedy
     with pytest.raises(ImageMissing, match="cannot build kafka:1"):
