@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,9 +63,11 @@ class Recorder:
     """The lab's own lines of the history, numbered like those of any process."""
 
     events: list[Event] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, name: str, task: str | None = None, /, **detail: Scalar) -> None:
-        self.events.append(Event(LAB, time.time_ns(), os.getpid(), len(self.events), name, task, detail))
+        with self._lock:  # nodes are silenced side by side, and each may report a defect
+            self.events.append(Event(LAB, time.time_ns(), os.getpid(), len(self.events), name, task, detail))
 
 
 @dataclass(slots=True)

@@ -48,6 +48,15 @@ def test_a_kill_that_comes_too_late_is_inconclusive_never_a_pass(rigs):
     assert verdict_on(judgement, Expectation(judgement.counts())) is Status.INCONCLUSIVE
 
 
+def test_what_the_lab_shortened_is_in_the_history_once_and_for_the_rescuer_alone(rigs, profile):
+    rig = rigs(LATE)
+    rig.worker("victim")
+    rig.worker("rescuer", after_visibility_timeout=True)
+    told = [e.detail for e in rig.collect().history if e.name == "tuned"]
+    wanted = [{"node": "rescuer", "setting": "broker_transport_options.visibility_timeout", "value": "0.01"}]
+    assert told == (wanted if profile.family == "redis" else [])
+
+
 def test_a_kill_that_comes_too_early_is_inconclusive(rigs):
     rig = rigs(LATE)
     victim = rig.worker("victim", hold="reserved")
