@@ -4,18 +4,47 @@ from __future__ import annotations
 
 from lab.catalogue import Axis, Scenario, scenario
 from lab.cell import Cell
-from lab.judge import Expectation, Outcome
-from lab.rig import Rig, Worker, kill_child, kill_worker
+from lab.judge import Expectation, Outcome, Surprise
+from lab.nodes import Moment, Proxy, Publisher, Worker
+from lab.rig import Rig
+from lab.verbs import (
+    close_connections,
+    crash_broker,
+    cut,
+    cut_wire,
+    freeze,
+    freeze_broker,
+    freeze_wire,
+    kill,
+    kill_child,
+    send_signal,
+    stop_broker,
+    trip,
+)
 
 __all__ = [
     "Axis",
     "Cell",
     "Expectation",
+    "Moment",
     "Outcome",
+    "Proxy",
+    "Publisher",
     "Rig",
     "Scenario",
+    "Surprise",
     "Worker",
+    "close_connections",
+    "crash_broker",
+    "cut",
+    "cut_wire",
+    "freeze",
+    "freeze_broker",
+    "freeze_wire",
+    "kill",
     "kill_child",
-    "kill_worker",
     "scenario",
+    "send_signal",
+    "stop_broker",
+    "trip",
 ]

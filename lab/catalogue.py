@@ -32,12 +32,16 @@ class Axis:
 
 @dataclass(slots=True)
 class Scenario:
-    """A registered script with its question, axes, expectation and what cannot be."""
+    """A registered script with its question, axes, expectation and what cannot be.
+
+    One that breaks the broker or the network has a broker of its own (``own_broker``).
+    """
 
     name: str
     asks: str
     axes: Sequence[Axis]
     script: Callable[[Rig], None]
+    own_broker: bool = False
     expectation: Callable[[Cell], Expectation] | None = None
     exclusion: Callable[[Cell], str | None] | None = None
 
@@ -98,12 +102,14 @@ class Scenario:
 _registry: dict[str, Scenario] = {}
 
 
-def scenario(name: str, *, asks: str, vary: Sequence[Axis]) -> Callable[[Callable[[Rig], None]], Scenario]:
+def scenario(
+    name: str, *, asks: str, vary: Sequence[Axis] = (), own_broker: bool = False
+) -> Callable[[Callable[[Rig], None]], Scenario]:
     """Register a script under its name. The script gets a :class:`lab.rig.Rig` in its hands."""
 
     def register(script: Callable[[Rig], None]) -> Scenario:
-        _registry[name] = Scenario(name=name, asks=asks, axes=vary, script=script)
-        return _registry[name]
+        found = Scenario(name=name, asks=asks, axes=vary, script=script, own_broker=own_broker)
+        return _registry.setdefault(name, found)
 
     return register
 

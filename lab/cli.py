@@ -89,8 +89,11 @@ def main() -> None:
 @click.option(
     "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A Celery setting: narrows or extends."
 )
-@click.option("--victim", help="Only this victim.")
-@click.option("--phase", help="Only this phase.")
+@click.option(
+    "--only", multiple=True, metavar="AXIS=TOKEN", help="Only this token of an axis, like phase=running."
+)
+@click.option("--victim", help="Short for --only victim=...")
+@click.option("--phase", help="Short for --only phase=...")
 @click.option(
     "--trials", default=1, show_default=True, type=click.IntRange(1, 10_000), help="Trials of each cell."
 )
@@ -112,6 +115,7 @@ def run(
     *,
     brokers: Sequence[str],
     assignments: Sequence[str],
+    only: Sequence[str],
     victim: str | None,
     phase: str | None,
     celery: str | None,
@@ -122,7 +126,8 @@ def run(
     """Run a scenario."""
     started = time.monotonic()
     celery = celery or default_celery()
-    chosen = {axis: token for axis, token in (("victim", victim), ("phase", phase)) if token}
+    short = {axis: token for axis, token in (("victim", victim), ("phase", phase)) if token}
+    chosen = {**dict(_token(text) for text in only), **short}
     given = dict(parse(assignment) for assignment in assignments)
     if len(given) < len(assignments):
         raise UsageError("--set names one setting twice", "give each setting once")
@@ -148,6 +153,13 @@ def run(
     if broken is not None:
         message(broken)
     sys.exit(exit_code(done, broken))
+
+
+def _token(text: str) -> tuple[str, str]:
+    axis, equals, token = text.partition("=")
+    if not equals:
+        raise UsageError(f"--only {text!r} is not axis=token", "write --only phase=running")
+    return axis, token
 
 
 def _play(

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lab.history import LAB, Backlog, Event
+from lab.history import LAB, Backlog, Event, in_order
 
 WHOLE_NODE = 0  # an inject event with this pid struck every process of the node
-ENDS_OF_A_RUN = ("finished", "failed", "retried")
 
 
 class Told(StrEnum):
@@ -39,7 +38,7 @@ class Evidence:
     failures: int = 0
     acknowledged: int = 0
     rejected: int = 0
-    cut: int = 0  # runs that ended with their whole node
+    cut: int = 0  # runs that ended with their whole node, or that the worker cancelled
     retried: int = 0
     held: str = ""  # "ready", "unacked", or "" when the broker holds nothing
     open: bool = False  # a worker that lives has it in its hands still
@@ -59,15 +58,15 @@ def gather(events: Iterable[Event], task: str, backlog: Backlog, dead: set[str])
     finished = {(e.node, e.pid) for e in everything if e.name == "finished"}
     return Evidence(
         asked=count["asked"],
-        told=_told(count),
+        told=_told(everything),
         received=count["received"],
         deliveries=count["received"] + unread - count["retried"],
         starts=count["started"],
         finishes=count["finished"],
-        failures=count["failed"],
+        failures=count["failed"] + count["revoked"],
         acknowledged=count["acknowledged"],
         rejected=count["rejected"],
-        cut=len({run for run in started - finished if run[0] in dead}),
+        cut=len({run for run in started - finished if run[0] in dead}) + count["cancelled"],
         retried=count["retried"],
         held="ready" if task in backlog.ready else "unacked" if task in backlog.unacked else "",
         open=any(not at_rest(own) for node, own in by_node.items() if node not in dead),
@@ -75,31 +74,76 @@ def gather(events: Iterable[Event], task: str, backlog: Backlog, dead: set[str])
     )
 
 
-def _told(count: Counter[str]) -> Told:
-    if count["publish-ok"]:
-        return Told.OK
-    return Told.FAILED if count["publish-failed"] else Told.NOTHING
+def _told(events: Iterable[Event]) -> Told:
+    """What the publisher was told. One that had committed has told its own caller that all is well."""
+    names = {"committed" if is_held(event, "committed") else event.name for event in events}
+    if "publish-failed" in names:
+        return Told.FAILED
+    return Told.OK if names & {"publish-ok", "committed"} else Told.NOTHING
+
+
+def is_held(event: Event, gate: str) -> bool:
+    """Whether this event says that its task waits at that gate."""
+    return event.name == "held" and event.detail.get("phase") == gate
+
+
+@dataclass(slots=True)
+class Hand:
+    """What one node holds of one task: deliveries that it has to answer, runs that it has to end.
+
+    A run that its dead child left is ended by the parent, which fails the task or gives it back. A run
+    that nobody received is one whose log lost a line. A connection that is lost takes those deliveries
+    with it that no process has accepted, and a run that the worker cancels leaves its delivery unanswered.
+    """
+
+    received: int = 0
+    answered: int = 0
+    dropped: int = 0
+    accepted: int = 0
+    started: int = 0
+    ended: int = 0
+
+    def take(self, event: Event) -> None:
+        """Count one event of this node and task."""
+        match event.name:
+            case "received":
+                self.received += 1
+            case "acknowledged" | "rejected":
+                self.answered += 1
+                self.ended += is_requeue(event)
+            case "accepted":
+                self.accepted += 1
+            case "started":
+                self.started += 1
+            case "finished" | "failed" | "retried":
+                self.ended += 1
+            case "cancelled":
+                self.ended += 1
+                self.dropped += self.received > self.answered + self.dropped
+
+    def lose_connection(self) -> None:
+        """Forget what no process has begun."""
+        begun = max(self.accepted, self.started, self.answered)
+        self.dropped += max(0, self.received - begun - self.dropped)
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything is answered and ended."""
+        begun = max(self.accepted, self.started)
+        answered = self.received == self.answered + self.dropped
+        return answered and begun <= self.ended and self.started <= self.received
 
 
 def at_rest(events: Iterable[Event]) -> bool:
-    """Whether a node has answered every delivery and ended every run that these events show.
-
-    A run that its dead child left is ended by the parent, which fails the task or gives it back. A run
-    that nobody received is one whose log lost a line.
-    """
-    tasks: dict[str, Counter[str]] = defaultdict(Counter)
-    for event in events:
-        if event.task:
-            tasks[event.task][event.name] += 1
-            tasks[event.task]["requeued"] += is_requeue(event)
-    return all(_ended(count) for count in tasks.values())
-
-
-def _ended(count: Counter[str]) -> bool:
-    answered = count["acknowledged"] + count["rejected"]
-    ended = sum(count[name] for name in ENDS_OF_A_RUN) + count["requeued"]
-    begun = max(count["accepted"], count["started"])
-    return count["received"] == answered and begun <= ended and count["started"] <= count["received"]
+    """Whether a node has answered every delivery and ended every run that these events show."""
+    hands: dict[str, Hand] = defaultdict(Hand)
+    for event in in_order(events):
+        if event.name == "disconnected":
+            for hand in hands.values():
+                hand.lose_connection()
+        elif event.task:
+            hands[event.task].take(event)
+    return all(hand.empty for hand in hands.values())
 
 
 def is_requeue(event: Event) -> bool:
@@ -113,9 +157,10 @@ def lab_events(history: Iterable[Event], name: str) -> Iterator[Event]:
 
 
 def dead_nodes(history: Iterable[Event]) -> set[str]:
-    """Nodes that the lab killed as a whole, with proof."""
-    return {
-        str(event.detail.get("node"))
+    """Nodes that the lab killed as a whole, or saw ended, with proof of the engine."""
+    killed = (
+        event
         for event in lab_events(history, "landed")
         if event.detail.get("fault") == "kill" and event.detail.get("pid") == WHOLE_NODE
-    }
+    )
+    return {str(event.detail.get("node")) for event in (*killed, *lab_events(history, "exited"))}

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from lab.evidence import Evidence, Told, at_rest, dead_nodes, gather, is_requeue, lab_events
-from lab.history import LAB, NANOSECONDS, Backlog, Event, holes
+from lab.facts import facts_of
+from lab.history import LAB, NANOSECONDS, Backlog, Event, Scalar, holes
 from lab.landing import why_missed
 
+BROKER = "broker"  # the name of the broker's node
 SENTINEL = "sentinel"  # the label of tasks that the lab publishes to prove that a worker takes work
 
 
@@ -53,17 +55,24 @@ class TaskVerdict:
 
 @dataclass(frozen=True, slots=True)
 class WorkerVerdict:
-    """One worker that was alive at the end: asked for new work, it finished some, or it is stalled.
+    """One worker that was alive at the end: it did new work at its full concurrency, or it is stalled.
 
-    ``after`` is in seconds from the proof of the fault to its first finish; ``concurrency`` is the
-    number of processes in which it finished the lab's sentinels.
+    ``after`` is in seconds from the end of the fault (from the fault, if it was not undone) to the first
+    task that it received then. ``concurrency`` is how many of the lab's sentinels it ran at once and
+    finished, of ``wanted``. ``state`` is what a stalled one said of itself, or that it said nothing.
     """
 
     node: str
     asked: bool
-    resumed: bool
     after: float | None
     concurrency: int
+    wanted: int
+    state: str = ""
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it takes and finishes new work at its full concurrency."""
+        return self.concurrency >= self.wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,7 @@ class Judgement:
     workers: tuple[WorkerVerdict, ...]
     doubts: tuple[str, ...]
     recovery: float | None
+    facts: Mapping[str, Scalar] = field(default_factory=dict)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Outcomes counted for each label: ``{"target": {"lost": 1}, ...}``."""
@@ -89,12 +99,28 @@ def count_outcomes(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Surprise:
+    """Where what was observed differs from what is documented, or commonly said: the sources of both."""
+
+    documented: str
+    observed: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a scenario expects of one cell, why, and who says so (page, or upstream file and version)."""
+    """What a scenario expects of one cell, why, and who says so (page, or upstream file and version).
+
+    ``facts`` are other things that the history tells, by the names of :mod:`lab.facts`; ``stalled`` are
+    the workers that will not take work again.
+    """
 
     outcomes: Mapping[str, Mapping[str, int]]
     because: str = ""
     source: str = ""
+    facts: Mapping[str, Scalar] = field(default_factory=dict)
+    stalled: tuple[str, ...] = ()
+    surprise: Surprise | None = None
 
 
 def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
@@ -123,6 +149,7 @@ def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
         workers=workers,
         doubts=tuple(_doubts(history, backlog, verdicts, workers, unrest)),
         recovery=_recovery(history, labels),
+        facts=facts_of(history),
     )
 
 
@@ -131,8 +158,12 @@ def verdict_on(judgement: Judgement, expectation: Expectation) -> Status:
     if judgement.doubts:
         return Status.INCONCLUSIVE
     expected = {label: dict(counts) for label, counts in expectation.outcomes.items()}
-    stalled = any(not worker.resumed for worker in judgement.workers)
-    return Status.EXPECTED if judgement.counts() == expected and not stalled else Status.SURPRISE
+    same = (
+        judgement.counts() == expected
+        and {worker.node for worker in judgement.workers if not worker.resumed} == set(expectation.stalled)
+        and all(judgement.facts.get(name) == value for name, value in expectation.facts.items())
+    )
+    return Status.EXPECTED if same else Status.SURPRISE
 
 
 def outcome_of(evidence: Evidence, *, rested: bool) -> Outcome:
@@ -255,6 +286,8 @@ def _unprovoked_redeliveries(history: Sequence[Event]) -> Iterator[str]:
     no fault struck may receive it once among all of them.
     """
     struck = {str(e.detail.get("node")) for e in lab_events(history, "inject")}
+    if BROKER in struck:
+        return  # every worker was struck with it
     received: Counter[tuple[str, str]] = Counter()
     returned: Counter[tuple[str, str]] = Counter()
     for event in history:
@@ -282,19 +315,42 @@ def _living(history: Sequence[Event], dead: set[str]) -> list[str]:
 
 
 def _workers(history: Sequence[Event], labels: Mapping[str, str], dead: set[str]) -> Iterator[WorkerVerdict]:
-    since = _fault_time(history)
+    since = max((e.at for e in lab_events(history, "healed")), default=_fault_time(history))
     asked = any(e.name == "publish-ok" and e.task and labels.get(e.task) == SENTINEL for e in history)
+    wanted = {
+        str(e.detail.get("node")): e.detail.get("concurrency", 1) for e in lab_events(history, "worker-up")
+    }
     for node in _living(history, dead):
-        done = [e for e in history if e.node == node and e.name == "finished"]
-        sentinels = [e for e in done if e.task and labels.get(e.task) == SENTINEL]
-        after = min((e.at for e in done if since is not None and e.at > since), default=None)
+        own = [e for e in history if e.node == node]
+        took = (e.at for e in own if e.name == "received" and since is not None and e.at > since)
+        state = max((e for e in own if e.name == "state"), key=lambda e: e.at, default=None)
         yield WorkerVerdict(
             node=node,
             asked=asked,
-            resumed=bool(sentinels),
-            after=_seconds(since, after),
-            concurrency=len({e.pid for e in sentinels}),
+            after=_seconds(since, min(took, default=None)),
+            concurrency=_at_once(own, labels),
+            wanted=int(wanted[node] or 1),
+            state=", ".join(f"{k} {v}" for k, v in state.detail.items()) if state else "",
         )
+
+
+def _at_once(events: Sequence[Event], labels: Mapping[str, str]) -> int:
+    """How many sentinels a node held at one gate before it was opened there, and finished after."""
+    finished = {e.task for e in events if e.name == "finished" and e.task and labels.get(e.task) == SENTINEL}
+    gates: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        if event.task in finished and event.name in ("held", "passed"):
+            gates[str(event.detail.get("phase"))].append(event)
+    return max((_held_together(own) for own in gates.values()), default=0)
+
+
+def _held_together(events: Iterable[Event]) -> int:
+    waiting: set[str | None] = set()
+    for event in sorted(events, key=lambda e: e.at):
+        if event.name == "passed":
+            break
+        waiting.add(event.task)
+    return len(waiting)
 
 
 def _recovery(history: Sequence[Event], labels: Mapping[str, str]) -> float | None:

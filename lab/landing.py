@@ -2,7 +2,8 @@
 
 *Killed while running* holds only if the struck process started the task, and neither finished nor
 failed it. The lab's own record must show the phase reached before the fault, and the proof of the
-fault before any gate was opened.
+fault before any gate was opened. A fault that kills nobody leaves the task behind its closed gate, so
+for it that record is the whole proof.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ def why_missed(history: Sequence[Event], inject: Event) -> str | None:
         return f"there is no proof of {about.get('fault')} on {about.get('node')}"
     if about.get("phase") is None:
         return None
-    reached = next((e for e in own if e.name == "reached" and _same_phase(e, inject)), None)
+    reached = next((e for e in own if e.name == "reached" and _same_moment(e, inject)), None)
     if reached is None or reached.seq > inject.seq:
         return f"{inject.task} was not seen {about.get('phase')} before the fault"
-    if any(e.name == "opened" and _same(e, inject, "node") and e.seq < proof.seq for e in own):
-        return f"the gate of {about.get('node')} was opened before the fault"
-    return _PHASES[str(about["phase"])](Struck.by(inject, reached, history))
+    holder = reached.detail.get("node")
+    if any(e.name == "opened" and e.detail.get("node") == holder and e.seq < proof.seq for e in own):
+        return f"the gate of {holder} was opened before the fault"
+    if any(e.name == "hold-expired" and e.node == holder and e.task == inject.task for e in history):
+        return f"the gate of {holder} opened by itself"
+    killed = about.get("fault") == "kill" and about.get("node") == holder
+    return _PHASES[str(about["phase"])](Struck.by(inject, reached, history)) if killed else None
 
 
 def _proves(landed: Event, inject: Event) -> bool:
@@ -36,8 +41,13 @@ def _proves(landed: Event, inject: Event) -> bool:
     return same and landed.seq > inject.seq
 
 
-def _same_phase(reached: Event, inject: Event) -> bool:
-    return reached.task == inject.task and _same(reached, inject, "node", "phase")
+def _same_moment(reached: Event, inject: Event) -> bool:
+    holder = inject.detail.get("holder", inject.detail.get("node"))
+    return (
+        reached.task == inject.task
+        and reached.detail.get("node") == holder
+        and _same(reached, inject, "phase")
+    )
 
 
 def _same(one: Event, other: Event, *keys: str) -> bool:
@@ -56,17 +66,20 @@ class Struck:
     early: bool
     node: frozenset[str]
     dead: frozenset[str]
+    others: frozenset[str]  # what other nodes had done with the task before the fault
 
     @classmethod
     def by(cls, inject: Event, reached: Event, history: Iterable[Event]) -> Struck:
         pid = inject.detail.get("pid", WHOLE_NODE)
-        node = [e for e in history if e.task == inject.task and e.node == inject.detail.get("node")]
+        about = [e for e in history if e.task == inject.task]
+        node = [e for e in about if e.node == inject.detail.get("node")]
         return cls(
             task=str(inject.task),
             whole=pid == WHOLE_NODE,
             early=bool(reached.detail.get("acknowledged")),
             node=frozenset(e.name for e in node),
             dead=frozenset(e.name for e in node if pid in (WHOLE_NODE, e.pid)),
+            others=frozenset(e.name for e in about if e.at < inject.at),
         )
 
     def acknowledgement(self) -> str | None:
@@ -102,7 +115,17 @@ def _finished(struck: Struck) -> str | None:
     return struck.acknowledgement()
 
 
+def _queued(struck: Struck) -> str | None:
+    return f"{struck.task} had already left the queue" if "received" in struck.others else None
+
+
+def _committed(struck: Struck) -> str | None:
+    return f"{struck.task} had already been published" if "passed" in struck.dead else None
+
+
 _PHASES: Mapping[str, Callable[[Struck], str | None]] = {
+    "committed": _committed,
+    "queued": _queued,
     "reserved": _reserved,
     "running": _running,
     "finished": _finished,

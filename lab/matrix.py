@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -59,6 +59,7 @@ class Stages:
         self._stop = stop
         self._lock = threading.Lock()
         self._booting: dict[Any, Future[Stage]] = {}
+        self._own = 0
         self._pool = ThreadPoolExecutor(thread_name_prefix="boot")
 
     def boot(self, profile: Profile) -> Future[Stage]:
@@ -69,9 +70,28 @@ class Stages:
                 self._booting[key] = self._pool.submit(self._boot, profile, len(self._booting))
             return self._booting[key]
 
-    def _boot(self, profile: Profile, number: int) -> Stage:
+    @contextmanager
+    def shared(self, profile: Profile) -> Iterator[Stage]:
+        """The stage that trials share which break neither broker nor network."""
+        yield self.boot(profile).result()
+
+    @contextmanager
+    def own(self, profile: Profile) -> Iterator[Stage]:
+        """A stage for one trial, removed after it: its broker may be killed, its network cut."""
+        with self._lock:
+            self._own += 1
+            number = self._own
+        stage = self._boot(profile, f"own{number}", fixed=True)
+        try:
+            yield stage
+        finally:
+            with suppress(EnvironmentLacks):  # the end of the run removes what did not go now
+                stage.broker.node.remove()
+                self._engine.remove_network(stage.network)
+
+    def _boot(self, profile: Profile, number: object, *, fixed: bool = False) -> Stage:
         name = f"lab-{self._engine.run}-{profile.family}{number}"
-        network = self._engine.create_network(name)
+        network = self._engine.create_network(name, fixed=fixed)
         broker = broker_class(profile.family)(self._engine, profile, network, f"{name}-broker")
         versions: list[str] = []
 
@@ -121,7 +141,7 @@ class Run:
         profiles = {cell.profile: Profile.load(cell.profile) for cell in cells}
         queue = [cell for _ in range(times) for cell in fast_boots_first(cells)]
         try:
-            for profile in profiles.values():
+            for profile in () if scenario.own_broker else profiles.values():
                 stages.boot(profile)
             with ThreadPoolExecutor(max_workers=self.jobs, thread_name_prefix="trial") as pool:
                 pending = {
@@ -160,11 +180,15 @@ class Run:
         return {future for future in pending if not future.cancel()}
 
     def _trial(self, trial: Trial, stages: Stages) -> TrialResult:
-        stage = stages.boot(trial.profile).result()
         for attempt in range(1, ATTEMPTS + 1):
             if self.stop.is_set():
                 raise Interrupted("interrupted", "")
-            result = self._attempt(trial, stage, attempt)
+            with (
+                stages.own(trial.profile)
+                if trial.scenario.own_broker
+                else stages.shared(trial.profile) as stage
+            ):
+                result = self._attempt(trial, stage, attempt)
             if result.status is not Status.INCONCLUSIVE:
                 break
         return result

@@ -137,4 +137,6 @@ def agrees(settings: Settings, name: str, value: Value) -> bool:
 
 def tuned(overrides: Settings) -> tuple[Tuned, ...]:
     """Describe what the lab shortened, beside the production default."""
-    return tuple(Tuned(name, value, *PRODUCTION[name]) for name, value in overrides.items())
+    return tuple(
+        Tuned(name, value, *PRODUCTION[name]) for name, value in overrides.items() if name in PRODUCTION
+    )

@@ -248,7 +248,13 @@ def read_history(path: Path) -> History:
         held = last["backlog"]
         whole = History(
             cell=header["cell"],
-            expectation=Expectation(expected["outcomes"], expected["because"], expected["source"]),
+            expectation=Expectation(
+                expected["outcomes"],
+                expected["because"],
+                expected["source"],
+                expected.get("facts", {}),
+                tuple(expected.get("stalled", ())),
+            ),
             verdict=Verdict(header["status"], header["counts"]),
             events=[parse_event(line) for line in lines[1:-1]],
             backlog=Backlog(tuple(held["ready"]), tuple(held["unacked"]), bool(held["readable"])),

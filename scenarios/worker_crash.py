@@ -3,7 +3,7 @@
 In production: the kernel's out-of-memory killer, a node that is evicted, ``kill -9`` by hand.
 """
 
-from lab import Axis, Cell, Expectation, Rig, kill_child, kill_worker, scenario
+from lab import Axis, Cell, Expectation, Rig, kill, kill_child, scenario
 
 TASKS = 6
 
@@ -32,13 +32,13 @@ def worker_crash(rig: Rig) -> None:
     victim = rig.worker("victim", hold=phase)
     [target] = rig.publish("target")
     rig.publish("others", TASKS - 1)
-    victim.reaches(phase, target)
+    moment = victim.reaches(phase, target)
     victim.prefetches(TASKS)
     if rig.cell.params["victim"] == "whole":
-        rig.inject(kill_worker(victim, phase, target))
+        rig.inject(kill(victim), moment)
         rig.worker("rescuer", after_visibility_timeout=True)
     else:
-        rig.inject(kill_child(victim, phase, target))
+        rig.inject(kill_child(victim, target), moment)
         victim.release()
     rig.settle()
 

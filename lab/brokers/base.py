@@ -41,6 +41,10 @@ class Namespace(ABC):
         """Read the ids held. The workers are frozen; ``still()`` ends them for good."""
 
     @abstractmethod
+    def close_connections(self) -> int:
+        """Close every connection that nodes of the trial have; how many. Raises :class:`BrokerSilent`."""
+
+    @abstractmethod
     def close(self) -> None:
         """Delete everything in it. A broker that is gone has nothing left to delete."""
 
@@ -49,6 +53,7 @@ class Broker(ABC):
     """One running broker of a profile, published on fixed ports of 127.0.0.1."""
 
     ports: tuple[str, ...]
+    inner_port: int
 
     def __init__(self, engine: Engine, profile: Profile, network: str, name: str) -> None:
         self.profile = profile

@@ -46,6 +46,7 @@ class Redis(Broker):
     """A Redis server."""
 
     ports = ("LAB_PORT",)
+    inner_port = 6379
 
     def client(self, database: int = 0) -> redis.Redis:
         """A client from outside, over 127.0.0.1. It does not retry: the lab decides that."""
@@ -78,6 +79,7 @@ class RedisDatabase(Namespace):
     def __init__(self, broker: Redis, number: int) -> None:
         self.url = f"redis://:{broker.password}@{ALIAS}:6379/{number}"
         self._client = broker.client(number)
+        self._number = str(number)
 
     def depth(self) -> Depth:
         with _asking():
@@ -92,6 +94,13 @@ class RedisDatabase(Namespace):
             ready=tuple(_ids(json.loads(message) for message in ready)),
             unacked=tuple(_ids(json.loads(entry)[0] for entry in unacked)),
         )
+
+    def close_connections(self) -> int:
+        with _asking():
+            mine = self._client.client_id()
+            clients: Any = self._client.client_list()
+            theirs = [c for c in clients if c["db"] == self._number and int(c["id"]) != mine]
+            return sum(int(self._client.client_kill_filter(_id=client["id"])) for client in theirs)
 
     def _ask(self, script: str) -> Any:
         return self._client.eval(script, 0)

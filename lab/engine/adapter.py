@@ -23,6 +23,7 @@ import requests
 import urllib3
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import IPAMConfig, IPAMPool
 
 from lab.engine.owner import OWNER, RUN, Owner, is_abandoned
 from lab.errors import (
@@ -94,6 +95,7 @@ class NodeSpec:
     ports: Mapping[int, int] = field(default_factory=dict)
     hostname: str | None = None
     unprivileged: bool = False
+    memory: int | None = None  # bytes, without swap
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,11 @@ class NodeState:
 class Node:
     """One container. The engine keeps its output whatever happens to it."""
 
-    def __init__(self, api: Any, container: str, name: str) -> None:
+    def __init__(self, api: Any, container: str, name: str, network: str = "") -> None:
         self._api = api
         self.id = container
         self.name = name
+        self.network = network
 
     def kill(self, signal: str = "SIGKILL") -> None:
         """Send a signal to the first process."""
@@ -134,6 +137,29 @@ class Node:
         with translated(f"inspect {self.name}"):
             state = self._api.inspect_container(self.id)["State"]
         return NodeState(state["Running"], state["Paused"], state["ExitCode"], state["OOMKilled"])
+
+    def start(self) -> None:
+        """Start a dead node again, on the ports that it had."""
+        with translated(f"start {self.name} again"):
+            self._api.start(self.id)
+
+    def address(self) -> str:
+        """Its address on its network, empty while it is disconnected."""
+        with translated(f"inspect {self.name}"):
+            networks = self._api.inspect_container(self.id)["NetworkSettings"]["Networks"]
+        return next((n["IPAddress"] for n in networks.values() if n["NetworkID"] == self.network), "")
+
+    def disconnect(self) -> None:
+        """Pull its cable: packets vanish both ways, and nobody is told."""
+        with translated(f"disconnect {self.name}"):
+            self._api.disconnect_container_from_network(self.id, self.network, force=True)
+
+    def connect(self, address: str) -> None:
+        """Plug its cable in again, under the address that it had, so that connections can go on."""
+        with translated(f"connect {self.name}"):
+            self._api.connect_container_to_network(
+                self.id, self.network, aliases=[self.name], ipv4_address=address
+            )
 
     def image_id(self) -> str:
         """The digest of the image that it runs."""
@@ -272,11 +298,20 @@ class Engine:
             finally:
                 self._api.remove_container(container, force=True, v=True)
 
-    def create_network(self, name: str) -> str:
-        """A bridge of its own; nodes on it find each other by alias."""
+    def create_network(self, name: str, *, fixed: bool = False) -> str:
+        """A bridge of its own; nodes on it find each other by alias.
+
+        On a ``fixed`` one a node may come back under its old address. The engine allows that only where
+        the subnet was given, so its own choice of a free subnet is given back to it.
+        """
         with translated(f"create the network {name}"):
-            network = self._api.create_network(name, driver="bridge", labels=self._labels)
-        return str(network["Id"])
+            network = str(self._api.create_network(name, driver="bridge", labels=self._labels)["Id"])
+            if not fixed:
+                return network
+            subnet = self._api.inspect_network(network)["IPAM"]["Config"][0]["Subnet"]
+            self._api.remove_network(network)
+            ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)])
+            return str(self._api.create_network(name, driver="bridge", labels=self._labels, ipam=ipam)["Id"])
 
     def remove_network(self, network: str) -> None:
         """Remove it; one that is gone already is fine."""
@@ -294,6 +329,8 @@ class Engine:
                 port_bindings=bindings,
                 cap_drop=["ALL"] if spec.unprivileged else None,
                 security_opt=["no-new-privileges"] if spec.unprivileged else None,
+                mem_limit=spec.memory,
+                memswap_limit=spec.memory,
             )
             networking = self._api.create_networking_config(
                 {spec.network: self._api.create_endpoint_config(aliases=[spec.alias])}
@@ -310,7 +347,7 @@ class Engine:
                 host_config=host,
                 networking_config=networking,
             )["Id"]
-            node = Node(self._api, container, spec.alias)
+            node = Node(self._api, container, spec.alias, spec.network)
             try:
                 self._api.start(container)
             except BaseException:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+LASTING = "what it did stays done; its nodes are removed with the trial"
+
 
 @dataclass(frozen=True, slots=True)
 class Fault(ABC):
-    """Something broken on purpose, at a phase of one task.
+    """Something broken on purpose.
 
-    ``pid`` is the process that is struck, 0 for the whole node; ``longest`` bounds the fault in
-    seconds, after which it is reverted whatever happens.
+    ``node`` is the name of what is struck, ``pid`` the process of it that is, 0 for all of them;
+    ``longest`` bounds the fault in seconds: one that lasts longer is undone, and spoils its trial.
     """
 
     node: str
-    phase: str | None
-    task: str | None
     pid: int = 0
-    longest: float = 10.0
+    longest: float = 30.0
 
     @property
     @abstractmethod
@@ -33,10 +33,15 @@ class Fault(ABC):
     def proof(self) -> str | None:
         """What shows that it landed, ``None`` while nothing does."""
 
-    @abstractmethod
+    @property
+    def lasting(self) -> bool:
+        """Whether there is nothing to undo: what is killed stays dead."""
+        return True
+
     def revert(self) -> None:
         """Undo it. Idempotent."""
+        return
 
-    @abstractmethod
     def reverted(self) -> str | None:
         """What shows that it is undone, ``None`` while nothing does."""
+        return LASTING

@@ -1,14 +1,14 @@
-"""SIGKILL: of a whole node, or of one process in it. The dead stay dead, so there is nothing to undo."""
+"""SIGKILL: of a whole node, or of one process in it. And nodes that come back."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lab.engine.adapter import Node
-from lab.faults.base import Fault
+from lab.faults.base import LASTING, Fault
 
 KILLED = 128 + 9
-FOR_GOOD = "a killed process stays dead; its node is removed with the trial"
 
 # Kills $1 and succeeds once that process is gone or a zombie: it will never run again. The loop needs
 # no deadline of its own: SIGKILL cannot be refused, and the engine's answer to this call is bounded.
@@ -22,13 +22,21 @@ done
 
 @dataclass(frozen=True, slots=True)
 class KillNode(Fault):
-    """SIGKILL to the first process of a container, which takes every other with it."""
+    """SIGKILL to the first process of a container, which takes every other with it.
+
+    With ``answers``, which says whether its service is there, the undo starts it again.
+    """
 
     target: Node = field(kw_only=True)
+    answers: Callable[[], bool] | None = field(default=None, kw_only=True)
 
     @property
     def name(self) -> str:
         return "kill"
+
+    @property
+    def lasting(self) -> bool:
+        return self.answers is None
 
     def inject(self) -> None:
         self.target.kill("SIGKILL")
@@ -39,10 +47,50 @@ class KillNode(Fault):
         return f"the engine says: not running, exit code {KILLED}" if dead else None
 
     def revert(self) -> None:
-        return None
+        if not self.lasting:
+            start_again(self.target)
 
     def reverted(self) -> str | None:
-        return FOR_GOOD
+        if self.answers is None:
+            return LASTING
+        return "it was started again, and answers" if self.answers() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Fault):
+    """SIGTERM to the first process of a container, which may take its time to end in good order."""
+
+    target: Node = field(kw_only=True)
+    answers: Callable[[], bool] = field(kw_only=True)
+
+    @property
+    def name(self) -> str:
+        return "stop"
+
+    @property
+    def lasting(self) -> bool:
+        return False
+
+    def inject(self) -> None:
+        self.target.kill("SIGTERM")
+
+    def proof(self) -> str | None:
+        state = self.target.state()
+        if state.running or state.exit_code == KILLED:
+            return None
+        return f"the engine says: not running, exit code {state.exit_code}"
+
+    def revert(self) -> None:
+        start_again(self.target)
+
+    def reverted(self) -> str | None:
+        return "it was started again, and answers" if self.answers() else None
+
+
+def start_again(node: Node) -> None:
+    """Start a node that is dead; one that runs stays as it is."""
+    if not node.state().running:
+        node.start()
 
 
 @dataclass(slots=True, frozen=True)
@@ -63,9 +111,3 @@ class KillChild(Fault):
         if self._codes and self._codes[-1] == 0:
             return f"process {self.pid} was killed, and /proc says that it is gone or a zombie"
         return None
-
-    def revert(self) -> None:
-        return None
-
-    def reverted(self) -> str | None:
-        return FOR_GOOD

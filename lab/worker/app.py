@@ -1,4 +1,4 @@
-"""The Celery application of every node: settings from the environment, one task that holds."""
+"""The Celery application of every node: settings from the environment, one task that does as told."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 from celery import Celery
 
 from . import gate, probe
+from .acts import ACTS
 
 TASK_NAME = "lab.work"
 
 app = Celery("lab")
 app.conf.update(json.loads(os.environ.get("LAB_SETTINGS", "{}")))
+app.steps["consumer"].add(probe.Connection)
 
 
 @app.task(
@@ -22,6 +24,8 @@ app.conf.update(json.loads(os.environ.get("LAB_SETTINGS", "{}")))
     Request=f"{probe.__name__}:ProbedRequest",
     Strategy=f"{probe.__name__}:strategy",
 )
-def work(self: Any) -> None:
-    """Do nothing, and if the lab says so, take as long over it as the lab wants."""
-    gate.hold("running", self.request.id)
+def work(self: Any, act: str = "nothing", **about: Any) -> Any:
+    """Take as long as the lab wants, then do what the lab published it for."""
+    if act != "sentinel":
+        gate.hold("running", self.request.id)
+    return ACTS[act](self, **about)

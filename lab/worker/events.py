@@ -12,11 +12,26 @@ import json
 import os
 import time
 
-STDOUT = 1
+STDOUT, STDERR = 1, 2
 PIPE_BUF = 4096
 LONGEST_TEXT = 300
 
-_node = os.environ.get("LAB_NODE", "unnamed")
+_node = os.environ.get("LAB_NODE")
+
+
+def _witness_alone() -> int:
+    """In a node, what Celery and tasks print goes to standard error: the log has events only.
+
+    Celery says to standard output what it does on a signal (celery 5.7.0 apps/worker.py: safe_say).
+    """
+    if _node is None:
+        return STDOUT
+    log = os.dup(STDOUT)
+    os.dup2(STDERR, STDOUT)
+    return log
+
+
+_log = _witness_alone()
 _sequence = itertools.count()
 
 
@@ -33,7 +48,7 @@ def emit(name: str, task: str | None = None, **detail: str | float | bool | None
     """Write one event. Safe in signal handlers and after a fork: it takes no lock."""
     line = json.dumps(
         {
-            "node": _node,
+            "node": _node or "unnamed",
             "at": time.time_ns(),
             "pid": os.getpid(),
             "seq": next(_sequence),
@@ -46,7 +61,7 @@ def emit(name: str, task: str | None = None, **detail: str | float | bool | None
     data = line.encode() + b"\n"
     if len(data) > PIPE_BUF:
         raise ValueError(f"event {name!r} has {len(data)} bytes: a pipe may split it")
-    os.write(STDOUT, data)
+    os.write(_log, data)
 
 
 def _short(value: str | float | bool | None) -> str | float | bool | None:

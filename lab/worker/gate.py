@@ -1,7 +1,8 @@
-"""Holds a task at a named phase until the lab opens the gate or kills the process.
+"""Holds a task at a named gate until the lab opens it or kills the process.
 
-The gate is closed when the node starts with ``LAB_HOLD=<phase>``. The lab opens it by putting a
-file into the container through the engine: no network is involved that a fault could cut.
+A phase is a gate that is closed on nodes started with ``LAB_HOLD=<phase>``. Other gates, like those of
+the sentinels, are closed for whoever is told to wait at them. The lab opens a gate by putting a file
+of its name into the container through the engine: no network is involved that a fault could cut.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 
 from .events import emit
 
-OPENED = os.environ.get("LAB_GATE", "/opt/lab/gate/open")
+FOLDER = os.environ.get("LAB_GATES", "/opt/lab/gate")
 POLL_SECONDS = 0.005
 LONGEST_SECONDS = 300.0
 
@@ -20,18 +21,26 @@ _held_phase = os.environ.get("LAB_HOLD")
 
 def closed(phase: str) -> bool:
     """Whether a task that reaches this phase must wait."""
-    return phase == _held_phase and not os.path.exists(OPENED)
+    return phase == _held_phase and not _opened(phase)
 
 
 def hold(phase: str, task: str) -> None:
-    """Block the calling thread while the gate is closed; announce the wait and its end."""
-    if not closed(phase):
-        return
-    emit("held", task, phase=phase)
+    """Block the calling thread while this phase is held here."""
+    if closed(phase):
+        wait(phase, task)
+
+
+def wait(gate: str, task: str) -> None:
+    """Block the calling thread until the gate is open; announce the wait and its end."""
+    emit("held", task, phase=gate)
     deadline = time.monotonic() + LONGEST_SECONDS
-    while closed(phase):
+    while not _opened(gate):
         if time.monotonic() > deadline:
-            emit("hold-expired", task, phase=phase)
+            emit("hold-expired", task, phase=gate)
             return
         time.sleep(POLL_SECONDS)
-    emit("passed", task, phase=phase)
+    emit("passed", task, phase=gate)
+
+
+def _opened(gate: str) -> bool:
+    return os.path.exists(os.path.join(FOLDER, gate))

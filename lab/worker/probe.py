@@ -1,19 +1,22 @@
 """Celery's own extension points, turned into events.
 
-Used here: signals, a custom ``Request`` (``Task.Request``) and a custom strategy (``Task.Strategy``).
-Nothing of Celery is patched. Read in celery 5.7.0: ``worker/strategy.py`` builds the request, books
-it as reserved and hands it to ``consumer.on_task_request``; ``worker/request.py`` makes a subclass
-that calls our ``on_accepted``, ``acknowledge`` and ``reject``, but not our ``on_success``.
+Used here: signals, a custom ``Request`` (``Task.Request``), a custom strategy (``Task.Strategy``) and a
+bootstep of the consumer. Nothing of Celery is patched. Read in celery 5.7.0: ``worker/strategy.py``
+builds the request, books it as reserved and hands it to ``consumer.on_task_request``;
+``worker/request.py`` makes a subclass that calls our ``on_accepted``, ``acknowledge`` and ``reject``,
+but not our ``on_success``.
 """
 
 from __future__ import annotations
 
+import signal
 from collections import deque
 from importlib import metadata
 from platform import python_version
 from typing import Any
 
-from celery import signals
+from celery import bootsteps, signals
+from celery.worker import state
 from celery.worker import strategy as celery_strategy
 from celery.worker.request import Request
 
@@ -32,15 +35,19 @@ class ProbedRequest(Request):
 
     def acknowledge(self) -> None:
         first = not self.acknowledged
-        super().acknowledge()
-        if first:
-            emit("acknowledged", self.id)
+        try:
+            super().acknowledge()
+        finally:  # an error of the connection is logged or raised: kombu 5.7.0 message.py, ack_log_error
+            if first:
+                emit("acknowledged", self.id, sent=bool(self.message.acknowledged))
 
     def reject(self, requeue: bool = False) -> None:
         first = not self.acknowledged
-        super().reject(requeue=requeue)
-        if first:
-            emit("rejected", self.id, requeue=requeue)
+        try:
+            super().reject(requeue=requeue)
+        finally:
+            if first:
+                emit("rejected", self.id, requeue=requeue)
 
 
 class HoldingConsumer:
@@ -79,6 +86,40 @@ class HoldingConsumer:
 def strategy(task: Any, app: Any, consumer: Any) -> Any:
     """Celery's default strategy, with the gate for the phase *reserved* in front of the pool."""
     return celery_strategy.default(task, app, HoldingConsumer(consumer))
+
+
+class Connection(bootsteps.StartStopStep):
+    """Reports when the worker begins to consume, and when it lost its connection or leaves.
+
+    Celery 5.7.0 ``worker/consumer/consumer.py``: after a connection error it forgets every delivery that
+    no process has accepted (``on_close``), then stops and starts its steps. SIGUSR2 asks for a description
+    at any time: it needs no broker.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        signal.signal(signal.SIGUSR2, lambda *_: emit("state", **description(consumer)))
+
+    def start(self, consumer: Any) -> None:
+        emit("consuming", prefetch=consumer.initial_prefetch_count)
+
+    def stop(self, consumer: Any) -> None:
+        emit("disconnected", **description(consumer))
+
+
+def description(consumer: Any) -> dict[str, Any]:
+    """What a worker's main process knows of itself."""
+    return {
+        "connected": bool(consumer.connection and consumer.connection.connected),
+        "consuming": consumer.task_consumer is not None,
+        "prefetch": consumer.qos.value if consumer.qos else None,
+        "processes": consumer.pool.num_processes if consumer.pool else None,
+        "reserved": len(state.reserved_requests),
+        "active": len(state.active_requests),
+        "restarts": consumer.restart_count,
+    }
 
 
 def versions() -> dict[str, str]:
@@ -129,8 +170,22 @@ def _failed(task_id: str, exception: BaseException, **_: Any) -> None:
 
 
 @signals.task_retry.connect
-def _retried(request: Any, reason: Any, **_: Any) -> None:
-    emit("retried", request.id, reason=str(reason))
+def _retried(request: Any, reason: Any = None, **_: Any) -> None:
+    """Celery 5.7.0 ``worker/request.py`` says *retry* of a task that it cancels, and publishes nothing."""
+    if reason is None:
+        emit("cancelled", request.id)
+    else:
+        emit("retried", request.id, reason=str(reason))
+
+
+@signals.task_revoked.connect
+def _revoked(request: Any, terminated: bool, expired: bool, **_: Any) -> None:
+    emit("revoked", request.id, terminated=terminated, expired=expired)
+
+
+@signals.worker_shutting_down.connect
+def _shutting_down(sig: str, how: str, **_: Any) -> None:
+    emit("shutting-down", signal=sig, how=how)
 
 
 @signals.worker_shutdown.connect

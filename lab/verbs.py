@@ -1,0 +1,104 @@
+"""What a script can do to the nodes in its hands: each verb makes the fault that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from lab.brokers.base import Broker
+from lab.errors import BrokerSilent
+from lab.faults import CloseConnections, Cut, Fault, Freeze, KillChild, KillNode, Signal, Stop, Wire
+from lab.judge import BROKER
+from lab.nodes import Handle, Proxy, Worker
+from lab.rig import Rig
+
+
+def kill(node: Handle) -> Fault:
+    """SIGKILL to a whole node: main process and pool."""
+    return KillNode(node.name, target=node.node)
+
+
+def kill_child(worker: Worker, task: str) -> Fault:
+    """SIGKILL to the pool process that holds the task; the worker's main process lives on."""
+    return KillChild(worker.name, pid=worker.child(task), target=worker.node)
+
+
+def send_signal(worker: Worker, number: str) -> Fault:
+    """A signal by which an operator or an orchestrator ends a worker: SIGTERM, SIGQUIT, SIGINT."""
+    return Signal(worker.name, target=worker.node, number=number, heard=lambda: worker.count("shutting-down"))
+
+
+def freeze(node: Handle) -> Fault:
+    """Stop every process of a node between two instructions, until it is healed."""
+    return Freeze(node.name, target=node.node)
+
+
+def cut(node: Handle) -> Fault:
+    """Pull the node's cable: packets vanish both ways, until it is healed."""
+    return Cut(node.name, target=node.node)
+
+
+def crash_broker(rig: Rig) -> Fault:
+    """SIGKILL to the broker. Healed, it starts again with what its disk has."""
+    return KillNode(BROKER, target=rig.broker.node, answers=_answers(rig.broker))
+
+
+def stop_broker(rig: Rig) -> Fault:
+    """SIGTERM to the broker, which ends in good order. Healed, it starts again."""
+    return Stop(BROKER, target=rig.broker.node, answers=_answers(rig.broker))
+
+
+def freeze_broker(rig: Rig) -> Fault:
+    """Stop every process of the broker between two instructions, until it is healed."""
+    return Freeze(BROKER, target=rig.broker.node)
+
+
+def close_connections(rig: Rig) -> Fault:
+    """The broker closes every connection of the trial."""
+    return CloseConnections(BROKER, close=rig.namespace.close_connections)
+
+
+def freeze_wire(proxy: Proxy, way: str) -> Fault:
+    """Bytes of one way wait in the proxy: ``up`` to the broker, ``down`` from it."""
+    return _wire(proxy, "freeze", {"do": "freeze", "way": way}, {"do": "thaw"})
+
+
+def cut_wire(proxy: Proxy) -> Fault:
+    """Every connection through the proxy is reset, and so are new ones."""
+    return _wire(proxy, "cut", {"do": "cut"}, {"do": "mend"})
+
+
+def trip(proxy: Proxy) -> Fault:
+    """The freeze for which the proxy was armed: it lands by itself, at its moment of the protocol."""
+    return Wire(
+        proxy.name,
+        verb="trip",
+        do={},
+        undo={"do": "thaw"},
+        order=_order(proxy),
+        happened=lambda: proxy.count("tripped") > 0,
+    )
+
+
+def _wire(proxy: Proxy, verb: str, do: Mapping[str, str], undo: Mapping[str, str]) -> Fault:
+    return Wire(proxy.name, verb=verb, do=do, undo=undo, order=_order(proxy))
+
+
+def _order(proxy: Proxy) -> Callable[[Mapping[str, str]], Callable[[], bool]]:
+    def order(about: Mapping[str, str]) -> Callable[[], bool]:
+        if not about:
+            return lambda: True
+        number = proxy.order(about)
+        return lambda: proxy.obeyed(number)
+
+    return order
+
+
+def _answers(broker: Broker) -> Callable[[], bool]:
+    def answers() -> bool:
+        try:
+            broker.version()
+        except BrokerSilent:
+            return False
+        return True
+
+    return answers

@@ -1,0 +1,64 @@
+"""What a task may do beside waiting: a scenario publishes it with the name of one of these."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import gate
+
+MEGABYTE = 1 << 20
+
+
+class TaskError(Exception):
+    """What a task raises that was told to fail."""
+
+
+def nothing(_task: Any) -> None:
+    """Succeed."""
+
+
+def sentinel(task: Any, gate_name: str) -> None:
+    """Wait at a gate of its own, so that as many run at once as the worker can run."""
+    gate.wait(gate_name, task.request.id)
+
+
+def die(_task: Any) -> None:
+    """End the process that runs it, like a segmentation fault in a library."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave(_task: Any) -> None:
+    """Call ``sys.exit``."""
+    sys.exit(3)
+
+
+def fail(_task: Any) -> None:
+    """Raise."""
+    raise TaskError("told to fail")
+
+
+def retry(task: Any, retries: int, countdown: float = 0) -> None:
+    """Ask Celery to run it again, as often as it may."""
+    raise task.retry(countdown=countdown, max_retries=retries, exc=TaskError("told to retry"))
+
+
+def retry_once(task: Any) -> None:
+    """Ask Celery to run it again, and succeed in the second run."""
+    if not task.request.retries:
+        raise task.retry(countdown=0, max_retries=1)
+
+
+def eat(_task: Any, megabytes: int) -> None:
+    """Use more memory than there is."""
+    eaten = bytearray()
+    while len(eaten) < megabytes * MEGABYTE:
+        eaten += os.urandom(MEGABYTE)
+
+
+ACTS: Mapping[str, Callable[..., Any]] = {
+    act.__name__: act for act in (nothing, sentinel, die, leave, fail, retry, retry_once, eat)
+}
