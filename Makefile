@@ -9,7 +9,7 @@ LAB := $(VENV)/bin/lab
 NAME ?=
 ARGS ?=
 
-.PHONY: help scenario setup test unit lint bench clean doctor list lock
+.PHONY: help scenario chaos setup test unit lint bench clean doctor list lock
 
 help:
 	@sed -n '1,4s/^# //p' Makefile
@@ -18,12 +18,18 @@ scenario: $(VENV)/ok
 	@test -n "$(NAME)" || { echo "which one? make scenario NAME=worker-crash"; exit 2; }
 	@$(LAB) run "$(NAME)" $(ARGS)
 
+# One pytest item for each cell. ARGS="-k late-running -m redis --broker redis-none" narrows.
+chaos: $(VENV)/ok
+	@$(LAB) setup
+	@$(VENV)/bin/pytest -p lab.pytest_plugin scenarios -n 4 $(ARGS)
+
 setup: $(VENV)/ok
 	@$(LAB) setup
 
 test: $(VENV)/ok lint
 	@$(LAB) setup
 	@$(VENV)/bin/pytest $(ARGS)
+	@$(VENV)/bin/pytest -p lab.pytest_plugin scenarios -m default -n 3
 
 unit: $(VENV)/ok
 	@$(VENV)/bin/pytest tests/unit $(ARGS)

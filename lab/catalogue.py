@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from types import MappingProxyType
 
 from lab.cell import INSTALLED, Cell
@@ -14,6 +16,7 @@ from lab.judge import Expectation
 from lab.rig import Rig
 from lab.settings import Settings, agrees, merged
 
+SCENARIOS = Path(__file__).resolve().parents[1] / "scenarios"
 NOTHING: Settings = MappingProxyType({})
 
 
@@ -112,6 +115,15 @@ def scenario(
         return _registry.setdefault(name, found)
 
     return register
+
+
+def load_scenarios() -> dict[str, Scenario]:
+    """Import every file of ``scenarios/``, and return what they registered."""
+    for path in sorted(SCENARIOS.glob("*.py")):
+        spec = importlib.util.spec_from_file_location(f"scenarios.{path.stem}", path)
+        if spec and spec.loader:
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    return registered()
 
 
 def registered() -> dict[str, Scenario]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import secrets
 import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,23 +21,22 @@ from rich.console import Console
 from rich.markup import escape
 
 from lab import errors
-from lab.brokers.profile import Profile, names
-from lab.catalogue import Scenario, find, registered
+from lab.brokers.profile import DEFAULT_PROFILES, Profile, names
+from lab.catalogue import Scenario, find, load_scenarios
 from lab.cell import Cell
 from lab.engine import doctor as checks
 from lab.engine.adapter import Engine
 from lab.engine.images import default_celery, ensure, ensure_worker
 from lab.engine.install import find_or_start
 from lab.engine.programs import Say
-from lab.errors import Interrupted, LabError, UsageError
-from lab.judge import Status
+from lab.errors import CleanupFailed, Interrupted, LabError, UsageError
+from lab.judge import Status, Surprise
 from lab.matrix import Run
 from lab.report import terminal
 from lab.settings import parse
 from lab.store import Store, TrialResult, rejudge, stored_in
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT_PROFILES = ("redis-aof-everysec", "rabbitmq-classic")
 JOBS_PER_CORE = 3  # most of a trial is waiting: for Celery's timers, for the engine
 
 WIDE = 120  # columns, where no terminal says how many it has
@@ -259,7 +258,10 @@ def _sweep(engine: Engine, say: Say) -> None:
     left = engine.leftovers()
     if left.names():
         say(f"removing {len(left.names())} things that a dead run left behind")
-        engine.remove(left)
+        try:
+            engine.remove(left)
+        except CleanupFailed as error:
+            say(f"{error.wrong}: it stays until the engine is started again, and is in nobody's way")
 
 
 class Interrupts:
@@ -310,8 +312,14 @@ def _interruptible() -> Iterator[Interrupts]:
 
 
 @main.command(name="list")
-def list_command() -> None:
+@click.option(
+    "--surprises", is_flag=True, help="Where what was observed differs from what is documented or said."
+)
+def list_command(*, surprises: bool) -> None:
     """Scenarios with their questions, and broker profiles with their promises."""
+    if surprises:
+        terminal.surprises(out, _surprises())
+        return
     for scenario in load_scenarios().values():
         out.print(f"[bold]{scenario.name}[/]  {escape(scenario.asks)}")
         for axis in scenario.axes:
@@ -320,6 +328,16 @@ def list_command() -> None:
     for label in names():
         profile = Profile.load(label)
         out.print(f"[bold]{label}[/]  {escape(profile.promise)} ({profile.image})")
+
+
+def _surprises() -> dict[tuple[str, Surprise], int]:
+    """Every surprise that a scenario expects, with the number of cells that it is expected of."""
+    counted: Counter[tuple[str, Surprise]] = Counter()
+    for scenario in load_scenarios().values():
+        for cell in scenario.cells(names()):
+            if scenario.impossible(cell) is None and (found := scenario.expected(cell).surprise):
+                counted[scenario.name, found] += 1
+    return dict(counted)
 
 
 @main.command()
@@ -388,15 +406,6 @@ def judge(files: Sequence[Path]) -> None:
     for defect in damaged:
         message(defect)
     sys.exit(errors.SURPRISE if differ else errors.USAGE if damaged else errors.OK)
-
-
-def load_scenarios() -> dict[str, Scenario]:
-    """Import every file of scenarios/, and return what they registered."""
-    for path in sorted((ROOT / "scenarios").glob("*.py")):
-        spec = importlib.util.spec_from_file_location(f"scenarios.{path.stem}", path)
-        if spec and spec.loader:
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    return registered()
 
 
 def _scenario(name: str) -> Scenario:

@@ -45,15 +45,31 @@ class Evidence:
     orphan_finish: bool = False  # a process finished it that never started it
 
 
-def gather(events: Iterable[Event], task: str, backlog: Backlog, dead: set[str]) -> Evidence:
-    """Count what happened to one task. ``events`` are those of that task, ``dead`` the killed nodes."""
+def gather(
+    events: Iterable[Event],
+    losses: Iterable[Event],
+    task: str,
+    backlog: Backlog,
+    dead: set[str],
+    *,
+    flags_lie: bool = False,
+) -> Evidence:
+    """Count what happened to one task. ``events`` are those of that task, ``dead`` the killed nodes.
+
+    ``losses`` are the moments when nodes lost their connection, and with it what they had not begun.
+    ``flags_lie`` where the broker was started again: RabbitMQ 4.0 then flags messages as redelivered
+    that were never delivered.
+    """
     by_node: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         by_node[event.node].append(event)
+    lost: dict[str, list[Event]] = defaultdict(list)
+    for event in losses:
+        lost[event.node].append(event)
     everything = [event for own in by_node.values() for event in own]
     count = Counter(event.name for event in everything)
     fresh = sum(e.name == "received" and not e.detail.get("redelivered") for e in everything)
-    unread = 1 if count["received"] and not fresh else 0
+    unread = 1 if count["received"] and not fresh and not flags_lie else 0
     started = {(e.node, e.pid) for e in everything if e.name == "started"}
     finished = {(e.node, e.pid) for e in everything if e.name == "finished"}
     return Evidence(
@@ -69,7 +85,7 @@ def gather(events: Iterable[Event], task: str, backlog: Backlog, dead: set[str])
         cut=len({run for run in started - finished if run[0] in dead}) + count["cancelled"],
         retried=count["retried"],
         held="ready" if task in backlog.ready else "unacked" if task in backlog.unacked else "",
-        open=any(not at_rest(own) for node, own in by_node.items() if node not in dead),
+        open=any(not at_rest([*own, *lost[node]]) for node, own in by_node.items() if node not in dead),
         orphan_finish=not finished <= started,
     )
 

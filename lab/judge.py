@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from lab.evidence import Evidence, Told, at_rest, dead_nodes, gather, is_requeue, lab_events
 from lab.facts import facts_of
-from lab.history import LAB, NANOSECONDS, Backlog, Event, Scalar, holes
+from lab.history import LAB, NANOSECONDS, Backlog, Event, Scalar, holes, in_order
 from lab.landing import why_missed
 
 BROKER = "broker"  # the name of the broker's node
@@ -111,13 +111,15 @@ class Surprise:
 class Expectation:
     """What a scenario expects of one cell, why, and who says so (page, or upstream file and version).
 
-    ``facts`` are other things that the history tells, by the names of :mod:`lab.facts`; ``stalled`` are
-    the workers that will not take work again.
+    ``luck`` are labels whose tasks may each meet one of several outcomes: their number in ``outcomes``
+    counts, their kinds do not. ``facts`` are other things that the history tells, by the names of
+    :mod:`lab.facts`; ``stalled`` are the workers that will not take work again.
     """
 
     outcomes: Mapping[str, Mapping[str, int]]
     because: str = ""
     source: str = ""
+    luck: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     facts: Mapping[str, Scalar] = field(default_factory=dict)
     stalled: tuple[str, ...] = ()
     surprise: Surprise | None = None
@@ -130,6 +132,8 @@ def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
     for event in history:
         if event.task and event.node != LAB:
             by_task[event.task].append(event)
+    losses = [event for event in history if event.name == "disconnected"]
+    restarted = any(e.detail.get("node") == BROKER for e in lab_events(history, "healed"))
     dead = dead_nodes(history)
     unrest = list(_unrest(history, labels, dead))
     rested = not unrest and backlog.readable
@@ -139,7 +143,7 @@ def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
     ):
         if labels.get(task) == SENTINEL:
             continue
-        evidence = gather(by_task[task], task, backlog, dead)
+        evidence = gather(by_task[task], losses, task, backlog, dead, flags_lie=restarted)
         verdicts.append(
             TaskVerdict(task, labels.get(task, "unasked"), outcome_of(evidence, rested=rested), evidence)
         )
@@ -157,13 +161,27 @@ def verdict_on(judgement: Judgement, expectation: Expectation) -> Status:
     """Put observed and expected side by side. Doubt comes before surprise."""
     if judgement.doubts:
         return Status.INCONCLUSIVE
-    expected = {label: dict(counts) for label, counts in expectation.outcomes.items()}
     same = (
-        judgement.counts() == expected
+        _as_expected(judgement.counts(), expectation)
         and {worker.node for worker in judgement.workers if not worker.resumed} == set(expectation.stalled)
         and all(judgement.facts.get(name) == value for name, value in expectation.facts.items())
     )
     return Status.EXPECTED if same else Status.SURPRISE
+
+
+def _as_expected(counts: Mapping[str, Mapping[str, int]], expectation: Expectation) -> bool:
+    """Whether these outcomes are those expected, or of luck's choice where it has one."""
+    if counts.keys() != expectation.outcomes.keys():
+        return False
+    for label, expected in expectation.outcomes.items():
+        lucky = expectation.luck.get(label)
+        if lucky is None and dict(counts[label]) != dict(expected):
+            return False
+        if lucky is not None and not (
+            counts[label].keys() <= set(lucky) and sum(counts[label].values()) == sum(expected.values())
+        ):
+            return False
+    return True
 
 
 def outcome_of(evidence: Evidence, *, rested: bool) -> Outcome:
@@ -282,19 +300,12 @@ def _unrest(history: Sequence[Event], labels: Mapping[str, str], dead: set[str])
 def _unprovoked_redeliveries(history: Sequence[Event]) -> Iterator[str]:
     """A broker that takes work from a healthy worker answers to the timeout that the lab shortened.
 
-    One worker may receive a task once, and once more for each time that it gave it back. Workers that
-    no fault struck may receive it once among all of them.
+    One worker may receive a task once, and once more for each time that it gave it back or lost it with
+    its connection. Workers that no fault struck may receive it once among all of them.
     """
     struck = {str(e.detail.get("node")) for e in lab_events(history, "inject")}
-    if BROKER in struck:
-        return  # every worker was struck with it
-    received: Counter[tuple[str, str]] = Counter()
-    returned: Counter[tuple[str, str]] = Counter()
-    for event in history:
-        if event.task and event.name == "received":
-            received[event.task, event.node] += 1
-        elif event.task and (event.name == "retried" or is_requeue(event)):
-            returned[event.task, event.node] += 1
+    received = Counter((e.task or "", e.node) for e in history if e.name == "received")
+    returned = _returned(history)
     healthy: Counter[str] = Counter()
     for (task, node), times in sorted(received.items()):
         if times - 1 > returned[task, node]:
@@ -304,6 +315,25 @@ def _unprovoked_redeliveries(history: Sequence[Event]) -> Iterator[str]:
     for task, times in sorted(healthy.items()):
         if times > 1:
             yield f"{task} was redelivered {times - 1} times among workers that no fault struck"
+
+
+def _returned(history: Iterable[Event]) -> Counter[tuple[str, str]]:
+    """How often each node gave each task back: rejected, retried, or lost with its connection."""
+    returned: Counter[tuple[str, str]] = Counter()
+    unanswered: Counter[tuple[str, str]] = Counter()
+    for event in in_order(history):
+        key = (event.task or "", event.node)
+        if event.name == "disconnected":
+            for held in [held for held in unanswered if held[1] == event.node]:
+                returned[held] += unanswered.pop(held)
+        elif event.name == "received":
+            unanswered[key] += 1
+        elif event.name in ("acknowledged", "rejected"):
+            returned[key] += is_requeue(event)
+            unanswered[key] = max(0, unanswered[key] - 1)
+        elif event.name == "retried":
+            returned[key] += 1
+    return returned
 
 
 # --- workers and times --------------------------------------------------------------------------

@@ -145,12 +145,18 @@ class Run:
                 stages.boot(profile)
             with ThreadPoolExecutor(max_workers=self.jobs, thread_name_prefix="trial") as pool:
                 pending = {
-                    pool.submit(self._trial, Trial(number, scenario, cell, profiles[cell.profile]), stages)
+                    pool.submit(self.once, number, scenario, cell, profiles[cell.profile], stages)
                     for number, cell in enumerate(queue)
                 }
                 yield from self._as_they_come(pending)
         finally:
             stages.close()
+
+    def once(
+        self, number: int, scenario: Scenario, cell: Cell, profile: Profile, stages: Stages
+    ) -> TrialResult:
+        """Run one cell, again if it was inconclusive, on brokers that the caller keeps."""
+        return self._trial(Trial(number, scenario, cell, profile), stages)
 
     def _as_they_come(self, pending: set[Future[TrialResult]]) -> Iterator[TrialResult]:
         """Yield results; on the first trial that breaks, or when nobody reads on, stop all the others."""

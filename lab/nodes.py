@@ -20,6 +20,7 @@ from lab.watch import Watch
 
 BOOT_SECONDS = 20.0
 PHASE_SECONDS = 10.0
+RESUME_SECONDS = 20.0
 STATE_SECONDS = 1.0
 GATES = "/opt/lab/gate"
 INBOX = "/opt/lab/inbox"
@@ -180,13 +181,16 @@ class Handle:
         if self.hold:
             self.open(self.hold)
 
+    def ended(self) -> bool:
+        """Whether it has ended by itself; records how, the first time that it is seen."""
+        if self.alive and not (state := self.node.state()).running:
+            self.nodes.gone.add(self.name)
+            self.nodes.record("exited", node=self.name, code=state.exit_code, oom=state.oom_killed)
+        return not self.alive
+
     def exits(self, seconds: float = PHASE_SECONDS) -> None:
-        """Wait until it has ended by itself, and record how."""
-        watch = self.nodes.watch
-        watch.poll(lambda: not self.node.state().running, f"{self.name} to exit", seconds)
-        state = self.node.state()
-        self.nodes.gone.add(self.name)
-        self.nodes.record("exited", node=self.name, code=state.exit_code, oom=state.oom_killed)
+        """Wait until it has ended by itself."""
+        self.nodes.watch.poll(self.ended, f"{self.name} to exit", seconds)
 
     def says(
         self, name: str, task: str | None = None, *, times: int = 1, seconds: float = PHASE_SECONDS
@@ -317,6 +321,13 @@ class Worker(Handle):
     def idle(self, events: Sequence[Event]) -> bool:
         """Whether it has answered every delivery and ended every run, as far as was seen live."""
         return at_rest(event for event in events if event.node == self.name)
+
+    def resumes(self, seconds: float = RESUME_SECONDS) -> bool:
+        """Wait until it consumes again after it lost its connection; false if it has exited instead."""
+        lost = self.count("disconnected")
+        back = f"{self.name} to consume again, or to exit"
+        self.nodes.watch.poll(lambda: self.count("consuming") > lost or self.ended(), back, seconds)
+        return self.alive
 
     def describe(self) -> None:
         """Have its main process say what state it is in. One that cannot say it is a finding too."""

@@ -202,6 +202,33 @@ class Rig:
         self._record("reached", task, node=BROKER, phase="queued")
         return Moment(task, "queued", BROKER)
 
+    def broker_counts(self, consumers: int, seconds: float = HEAL_SECONDS) -> None:
+        """Wait until the broker counts so many consumers. Redis counts none, and nothing is waited for."""
+
+        def counted() -> bool:
+            try:
+                return self.namespace.depth().consumers in (None, consumers)
+            except BrokerSilent:
+                return False
+
+        self.watch.poll(counted, f"the broker to count {consumers} consumers", seconds)
+
+    def unconsumed(self) -> None:
+        """Wait until the broker knows of no consumer any more. Redis knows of none at any time."""
+
+        def nobody() -> bool:
+            try:
+                return not self.namespace.depth().consumers
+            except BrokerSilent:
+                return False
+
+        self.watch.poll(nobody, "the broker to have no consumer", PHASE_SECONDS)
+
+    def limit_deliveries(self, times: int) -> None:
+        """Have a quorum queue drop what comes back more often than that, by a policy of the broker."""
+        self.namespace.limit_deliveries(times)
+        self._tune(BROKER, {"delivery-limit": times})
+
     # --- faults ---------------------------------------------------------------------------------
 
     def inject(self, fault: Fault, moment: Moment | None = None) -> Fault:
@@ -334,7 +361,9 @@ class Rig:
 
     def _with_url(self, settings: Settings, through: Proxy | None) -> Settings:
         url = self.namespace.url
-        return {**settings, "broker_url": url.replace(f"@{ALIAS}:", f"@{through.name}:") if through else url}
+        if through:  # by the name of its container: trials side by side share a network, and the short names
+            url = url.replace(f"@{ALIAS}:", f"@{self._nodes.tag}-{through.name}:")
+        return {**settings, "broker_url": url}
 
     def _tune(self, node: str, overrides: Settings) -> None:
         """Record what the lab changed for a node against the trial's own settings."""

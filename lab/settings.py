@@ -41,12 +41,35 @@ class Tuned:
 
 #: Read in celery 5.7.0 (``celery/app/defaults.py``) and kombu 5.7.0 (``kombu/transport/redis.py``).
 PRODUCTION: Mapping[str, tuple[str, str]] = {
+    "broker_heartbeat": (
+        "120 s",
+        (
+            "RabbitMQ notices a worker that is cut off, or frozen, after up to four minutes, and only then "
+            "delivers its tasks again"
+        ),
+    ),
     "broker_transport_options.visibility_timeout": (
         "3600 s",
         (
             "on Redis a killed worker's tasks come back one hour after their delivery, and up to 100 s later "
             "where no worker starts: a running one looks for them every 10 s x 10"
         ),
+    ),
+    "broker_transport_options.unacked_restore_interval": (
+        "10 s",
+        "a running worker looks on Redis for what is overdue once in this time x unacked_restore_throttle",
+    ),
+    "broker_transport_options.unacked_restore_throttle": (
+        "10",
+        "a running worker looks on Redis for what is overdue every 100 s, not every 10 s",
+    ),
+    "delivery-limit": (
+        "20 since RabbitMQ 4.0, none before",
+        "a quorum queue drops a message that came back 20 times, or keeps it for ever",
+    ),
+    "worker_soft_shutdown_timeout": (
+        "0 s: no soft shutdown",
+        "a cold shutdown ends running tasks at once; with it, it gives them this long before it does",
     ),
 }
 

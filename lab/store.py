@@ -252,6 +252,7 @@ def read_history(path: Path) -> History:
                 expected["outcomes"],
                 expected["because"],
                 expected["source"],
+                {label: tuple(kinds) for label, kinds in expected.get("luck", {}).items()},
                 expected.get("facts", {}),
                 tuple(expected.get("stalled", ())),
             ),

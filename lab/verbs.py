@@ -22,9 +22,13 @@ def kill_child(worker: Worker, task: str) -> Fault:
     return KillChild(worker.name, pid=worker.child(task), target=worker.node)
 
 
-def send_signal(worker: Worker, number: str) -> Fault:
-    """A signal by which an operator or an orchestrator ends a worker: SIGTERM, SIGQUIT, SIGINT."""
-    return Signal(worker.name, target=worker.node, number=number, heard=lambda: worker.count("shutting-down"))
+def send_signal(worker: Worker, number: str, *, heard: str = "shutting-down") -> Fault:
+    """A signal by which an operator or an orchestrator ends a worker: SIGTERM, SIGQUIT, SIGINT.
+
+    ``heard`` is what the worker says when it has come. One that shuts down softly announces that only
+    after it has waited; on SIGQUIT it says ``signalled`` before.
+    """
+    return Signal(worker.name, target=worker.node, number=number, heard=lambda: worker.count(heard))
 
 
 def freeze(node: Handle) -> Fault:
@@ -43,8 +47,8 @@ def crash_broker(rig: Rig) -> Fault:
 
 
 def stop_broker(rig: Rig) -> Fault:
-    """SIGTERM to the broker, which ends in good order. Healed, it starts again."""
-    return Stop(BROKER, target=rig.broker.node, answers=_answers(rig.broker))
+    """The broker is asked to end in good order. Healed, it starts again."""
+    return Stop(BROKER, target=rig.broker.node, ask=rig.broker.shut_down, answers=_answers(rig.broker))
 
 
 def freeze_broker(rig: Rig) -> Fault:

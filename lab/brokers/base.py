@@ -44,6 +44,10 @@ class Namespace(ABC):
     def close_connections(self) -> int:
         """Close every connection that nodes of the trial have; how many. Raises :class:`BrokerSilent`."""
 
+    def limit_deliveries(self, times: int) -> None:
+        """Have quorum queues drop what comes back more often than that."""
+        raise NotImplementedError(f"no {type(self).__name__} has quorum queues ({times})")
+
     @abstractmethod
     def close(self) -> None:
         """Delete everything in it. A broker that is gone has nothing left to delete."""
@@ -89,6 +93,10 @@ class Broker(ABC):
     @abstractmethod
     def version(self) -> str:
         """Ask the broker itself. A real round trip; raises :class:`BrokerSilent` while it boots."""
+
+    def shut_down(self) -> None:
+        """Ask it to end in good order. Does not wait."""
+        self.node.kill("SIGTERM")
 
     @abstractmethod
     def open(self, number: int) -> Namespace:

@@ -18,6 +18,7 @@ import yaml
 from lab.errors import UsageError
 
 COMPOSE = Path(__file__).resolve().parents[2] / "compose"
+DEFAULT_PROFILES = ("redis-aof-everysec", "rabbitmq-classic")
 DEFAULT_VERSIONS = {"redis": "8.0", "rabbitmq": "4.0"}
 VERSIONS = {"redis": ("6.0", "7.0", "8.0"), "rabbitmq": ("3.8", "3.10", "4.0")}
 

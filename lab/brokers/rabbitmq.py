@@ -69,6 +69,9 @@ class RabbitMQ(Broker):
         with self.channel("/"):
             return version
 
+    def shut_down(self) -> None:
+        self.node.begin(["rabbitmqctl", "--quiet", "stop"])
+
     def open(self, number: int) -> Namespace:
         name = f"trial-{number}"
         self.admin("PUT", f"vhosts/{name}")
@@ -143,6 +146,11 @@ class VirtualHost(Namespace):
         if self._broker.node.execute(reason):
             raise BrokerSilent("rabbitmqctl could not close the connections", "run it again")
         return before
+
+    def limit_deliveries(self, times: int) -> None:
+        definition = {"delivery-limit": times}
+        policy = {"pattern": ".*", "definition": definition, "apply-to": "queues"}
+        self._broker.admin("PUT", f"policies/{self._name}/delivery-limit", policy)
 
     def close(self) -> None:
         try:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from itertools import repeat
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from itertools import islice, repeat
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,6 +46,7 @@ POLL_SECONDS = 0.01
 EXECUTE_SECONDS = 10
 CONFLICT = 409  # the engine's answer while another caller removes the same container
 POOL = 64
+FIRST_ADDRESS = 9  # of a fixed network: the gateway has the first
 REMOVALS_AT_ONCE = 8
 LOOPBACK = "127.0.0.1"
 
@@ -174,9 +176,8 @@ class Node:
         for output without regard for its own timeout.
         """
         deadline = time.monotonic() + EXECUTE_SECONDS
+        handle = self.begin(argv)
         with translated(f"execute {argv[0]} in {self.name}"):
-            handle = self._api.exec_create(self.id, list(argv), stdout=False, stderr=False)["Id"]
-            self._api.exec_start(handle, detach=True)
             while (told := self._api.exec_inspect(handle))["Running"]:
                 if time.monotonic() > deadline:
                     raise Inconclusive(f"{argv[0]} in {self.name} did not end in time", "run it again")
@@ -184,6 +185,13 @@ class Node:
         if told["ExitCode"] is None:
             raise Inconclusive(f"{argv[0]} in {self.name} was cut off", "run it again")
         return int(told["ExitCode"])
+
+    def begin(self, argv: Sequence[str]) -> str:
+        """Start a command in the node, and do not wait for its end."""
+        with translated(f"execute {argv[0]} in {self.name}"):
+            handle = str(self._api.exec_create(self.id, list(argv), stdout=False, stderr=False)["Id"])
+            self._api.exec_start(handle, detach=True)
+        return handle
 
     def put(self, folder: str, name: str, data: bytes) -> None:
         """Write a file into the node through the engine: no network that a fault could cut."""
@@ -237,6 +245,7 @@ class Engine:
         self.run = run
         self.endpoint = endpoint()
         self._labels = Owner.me().labels(run)
+        self._addresses: dict[str, Iterator[IPv4Address | IPv6Address]] = {}
         if "://" not in self.endpoint:
             raise UsageError(
                 f"{self.endpoint!r} is no address of an engine", "e.g. unix:///var/run/docker.sock"
@@ -301,8 +310,9 @@ class Engine:
     def create_network(self, name: str, *, fixed: bool = False) -> str:
         """A bridge of its own; nodes on it find each other by alias.
 
-        On a ``fixed`` one a node may come back under its old address. The engine allows that only where
-        the subnet was given, so its own choice of a free subnet is given back to it.
+        On a ``fixed`` one every node has an address that no other gets, so that one which was cut off can
+        come back under it. The engine allows that only where the subnet was given, so its own choice of
+        a free subnet is given back to it.
         """
         with translated(f"create the network {name}"):
             network = str(self._api.create_network(name, driver="bridge", labels=self._labels)["Id"])
@@ -311,7 +321,9 @@ class Engine:
             subnet = self._api.inspect_network(network)["IPAM"]["Config"][0]["Subnet"]
             self._api.remove_network(network)
             ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)])
-            return str(self._api.create_network(name, driver="bridge", labels=self._labels, ipam=ipam)["Id"])
+            made = self._api.create_network(name, driver="bridge", labels=self._labels, ipam=ipam)
+        self._addresses[str(made["Id"])] = islice(ip_network(subnet).hosts(), FIRST_ADDRESS, None)
+        return str(made["Id"])
 
     def remove_network(self, network: str) -> None:
         """Remove it; one that is gone already is fine."""
@@ -332,9 +344,9 @@ class Engine:
                 mem_limit=spec.memory,
                 memswap_limit=spec.memory,
             )
-            networking = self._api.create_networking_config(
-                {spec.network: self._api.create_endpoint_config(aliases=[spec.alias])}
-            )
+            address = next(map(str, self._addresses.get(spec.network, iter(()))), None)
+            endpoint = self._api.create_endpoint_config(aliases=[spec.alias], ipv4_address=address)
+            networking = self._api.create_networking_config({spec.network: endpoint})
             container = self._api.create_container(
                 spec.image,
                 list(spec.command),

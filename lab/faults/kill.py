@@ -58,9 +58,10 @@ class KillNode(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Stop(Fault):
-    """SIGTERM to the first process of a container, which may take its time to end in good order."""
+    """A service that is asked to end in good order, and takes its time."""
 
     target: Node = field(kw_only=True)
+    ask: Callable[[], None] = field(kw_only=True)
     answers: Callable[[], bool] = field(kw_only=True)
 
     @property
@@ -72,7 +73,7 @@ class Stop(Fault):
         return False
 
     def inject(self) -> None:
-        self.target.kill("SIGTERM")
+        self.ask()
 
     def proof(self) -> str | None:
         state = self.target.state()

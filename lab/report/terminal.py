@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
 from rich import box
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lab.judge import Outcome, Status, TaskVerdict
+from lab.judge import Outcome, Status, Surprise, TaskVerdict
 from lab.store import TrialResult, counted
 
 STYLES = {Status.EXPECTED: "green", Status.SURPRISE: "bold red", Status.INCONCLUSIVE: "yellow"}
@@ -168,6 +168,15 @@ def _versions(result: TrialResult) -> str:
     names = ("celery", "kombu", "redis", "amqp", "python")
     clients = ", ".join(f"{name} {worker[name]}" for name in names if name in worker)
     return f"{p['broker']}; worker: {clients}; engine {p['engine']}, kernel {p['kernel']}"
+
+
+def surprises(console: Console, counted: Mapping[tuple[str, Surprise], int]) -> None:
+    """What is documented or said, what was observed, and where to read both."""
+    for (scenario, surprise), cells in counted.items():
+        console.print(Text(f"{scenario}  ({cells} cells)", "bold"))
+        console.print(Text(f"    documented  {surprise.documented}"))
+        console.print(Text(f"    observed    {surprise.observed}"))
+        console.print(Text(f"    source      {surprise.source}", "dim"))
 
 
 def as_json(results: Iterable[TrialResult]) -> str:

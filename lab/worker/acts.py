@@ -36,6 +36,24 @@ def leave(_task: Any) -> None:
     sys.exit(3)
 
 
+def die_once(task: Any) -> None:
+    """Die in the first delivery, and succeed in the next one."""
+    if not task.request.delivery_info["redelivered"]:
+        die(task)
+
+
+def leave_once(task: Any) -> None:
+    """Call ``sys.exit`` in the first delivery, and succeed in the next one."""
+    if not task.request.delivery_info["redelivered"]:
+        leave(task)
+
+
+def die_when_told(task: Any) -> None:
+    """Wait at a gate that is named after the process that runs it, then die."""
+    gate.wait(f"die-{os.getpid()}", task.request.id)
+    die(task)
+
+
 def fail(_task: Any) -> None:
     """Raise."""
     raise TaskError("told to fail")
@@ -60,5 +78,18 @@ def eat(_task: Any, megabytes: int) -> None:
 
 
 ACTS: Mapping[str, Callable[..., Any]] = {
-    act.__name__: act for act in (nothing, sentinel, die, leave, fail, retry, retry_once, eat)
+    act.__name__: act
+    for act in (
+        nothing,
+        sentinel,
+        die,
+        leave,
+        die_once,
+        leave_once,
+        die_when_told,
+        fail,
+        retry,
+        retry_once,
+        eat,
+    )
 }

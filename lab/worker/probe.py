@@ -9,11 +9,12 @@ but not our ``on_success``.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import deque
 from importlib import metadata
 from platform import python_version
-from typing import Any
+from typing import Any, ClassVar
 
 from celery import bootsteps, signals
 from celery.worker import state
@@ -54,12 +55,14 @@ class HoldingConsumer:
     """A consumer that keeps reserved requests from the pool while the gate is closed.
 
     It does not block the worker's main loop: the request waits where one waits whose task is rate
-    limited, so heartbeats go out and the death of a child is noticed.
+    limited, so heartbeats go out and the death of a child is noticed. Like Celery, it forgets what
+    waits when the connection is lost (celery 5.7.0 ``worker/consumer/consumer.py``: on_close).
     """
+
+    _waiting: ClassVar[deque[Any]] = deque()  # of the only consumer that a worker has at a time
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
-        self._waiting: deque[Any] = deque()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._consumer, name)
@@ -72,6 +75,11 @@ class HoldingConsumer:
         self._waiting.append(request)
         if len(self._waiting) == 1:
             self._look_again()
+
+    @classmethod
+    def forget(cls) -> None:
+        """The connection is lost, and with it every delivery that waits."""
+        cls._waiting.clear()
 
     def _look_again(self) -> None:
         if gate.closed("reserved"):
@@ -106,6 +114,7 @@ class Connection(bootsteps.StartStopStep):
         emit("consuming", prefetch=consumer.initial_prefetch_count)
 
     def stop(self, consumer: Any) -> None:
+        HoldingConsumer.forget()
         emit("disconnected", **description(consumer))
 
 
@@ -115,7 +124,7 @@ def description(consumer: Any) -> dict[str, Any]:
         "connected": bool(consumer.connection and consumer.connection.connected),
         "consuming": consumer.task_consumer is not None,
         "prefetch": consumer.qos.value if consumer.qos else None,
-        "processes": consumer.pool.num_processes if consumer.pool else None,
+        "processes": consumer.pool.num_processes if consumer.pool and consumer.pool.active else None,
         "reserved": len(state.reserved_requests),
         "active": len(state.active_requests),
         "restarts": consumer.restart_count,
@@ -135,7 +144,25 @@ def versions() -> dict[str, str]:
 
 @signals.worker_ready.connect
 def _ready(**_: Any) -> None:
+    _announce(signal.SIGQUIT)
     emit("ready", **versions())
+
+
+def _announce(number: signal.Signals) -> None:
+    """Say that a signal came before Celery acts on it.
+
+    A soft shutdown sleeps in the handler, and announces itself when that is over (celery 5.7.0
+    ``apps/worker.py``: _shutdown_handler calls on_cold_shutdown before it sends the signal).
+    """
+    celerys, worker = signal.getsignal(number), os.getpid()
+
+    def handle(*frame: Any) -> None:
+        if os.getpid() == worker:
+            emit("signalled", signal=number.name)
+        if callable(celerys):
+            celerys(*frame)
+
+    signal.signal(number, handle)
 
 
 @signals.worker_process_init.connect

@@ -9,7 +9,8 @@ Orders, each answered by an event of the same name with its ``order``:
     {"order": n, "do": "arm", "trip": name}               freeze by itself at the next such moment
 
 A trip fires once, inside the pump that sees the bytes: nothing else can pass in between. It says
-``tripped`` when it has.
+``tripped`` when it has. Bytes that a frozen way keeps here are reported as ``withheld`` when they carry a
+message that was popped, its registration, or an acknowledgement: then they have left their sender.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,10 +33,13 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, as a middlebox tha
 
 #: AMQP 0-9-1: a method frame of 13 bytes on any channel, class 60 (basic), method 80 (ack).
 BASIC_ACK = re.compile(rb"\x01..\x00\x00\x00\x0d\x00\x3c\x00\x50", re.DOTALL)
-#: kombu 5.7.0 transport/redis.py: QoS.ack removes the delivery from the hash of those unacknowledged.
+#: kombu 5.7.0 transport/redis.py: QoS.append adds a delivery to the hash of those unacknowledged, QoS.ack
+#: removes it. Channel._brpop_start asks on a connection of its own, which carries one answer at a time: an
+#: array of queue and message, or a null.
+REDIS_REGISTRATION = re.compile(rb"\r\nHSET\r\n\$\d+\r\nunacked\r\n")
 REDIS_ACK = re.compile(rb"\r\nHDEL\r\n\$\d+\r\nunacked\r\n")
 BRPOP = re.compile(rb"\r\nBRPOP\r\n")
-NOTHING_POPPED = (b"*-1\r\n", b"$-1\r\n", b"_\r\n")
+POPPED = b"*2\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +63,37 @@ class Wire:
         """Close both ends at once."""
         for writer in (self.client, self.broker):
             if (sock := writer.get_extra_info("socket")) is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                with suppress(OSError):  # that end is closed already
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
+
+
+def popped(wire: Wire, data: bytes) -> bool:
+    """Whether this is the broker's answer to BRPOP, with a message in it."""
+    return wire.popping and data.startswith(POPPED)
+
+
+def acks(_: Wire, data: bytes) -> bool:
+    """Whether this carries an acknowledgement."""
+    return bool(BASIC_ACK.search(data) or REDIS_ACK.search(data))
+
+
+def registers(_: Wire, data: bytes) -> bool:
+    """Whether this tells Redis that a message is out with a worker."""
+    return bool(REDIS_REGISTRATION.search(data))
 
 
 #: ``popped``: the broker's answer to BRPOP reaches the worker, and nothing that it then sends arrives.
 #: ``popping``: the worker waits in BRPOP, and the answer will not reach it. ``acking``: the
 #: acknowledgement leaves the worker and does not arrive.
 TRIPS: Mapping[str, Trip] = {
-    "popped": Trip("down", lambda wire, data: wire.popping and data not in NOTHING_POPPED, "up"),
+    "popped": Trip("down", popped, "up"),
     "popping": Trip("up", lambda wire, _: wire.popping, "down"),
-    "acking": Trip("up", lambda _, data: bool(BASIC_ACK.search(data) or REDIS_ACK.search(data)), "up"),
+    "acking": Trip("up", acks, "up"),
+}
+WITHHELD: Mapping[str, tuple[Callable[[Wire, bytes], bool], ...]] = {
+    "down": (popped,),
+    "up": (registers, acks),
 }
 
 
@@ -140,13 +165,16 @@ class Proxy:
                 if way == "up":
                     wire.popping = bool(BRPOP.search(data))
                 self.trip(way, wire, data)
+                self.report(way, wire, data)
                 await self.open[way].wait()
-                writer.write(data)
-                await writer.drain()
                 if way == "down":
                     wire.popping = False
+                writer.write(data)
+                await writer.drain()
         except OSError:
             pass
+        try:
+            await self.open[way].wait()  # the end of a connection waits like its bytes
         finally:
             writer.close()
 
@@ -157,6 +185,11 @@ class Proxy:
             self.armed = None
             self.open[trip.freezes].clear()
             emit("tripped", way=trip.freezes)
+
+    def report(self, way: str, wire: Wire, data: bytes) -> None:
+        """Say what has to wait here, if it is something that a delivery hangs on."""
+        if not self.open[way].is_set() and any(sees(wire, data) for sees in WITHHELD[way]):
+            emit("withheld", way=way)
 
 
 async def serve(port: int, host: str) -> None:

@@ -39,6 +39,19 @@ def ran(task: str, worker: str = "w", pid: int = 7, *flags: str) -> tuple[str, .
     )
 
 
+def proved(worker: str = "w", task: str = "s", pid: int = 7, gate: str = "sentinel-1") -> tuple[str, ...]:
+    """A worker takes a sentinel, holds it at its gate with all others, and finishes it."""
+    return (
+        *published(task, "sentinel"),
+        f"{worker} received {task}",
+        f"{worker}/{pid} started {task}",
+        f"{worker}/{pid} held {task} phase={gate}",
+        f"{worker}/{pid} passed {task} phase={gate}",
+        f"{worker}/{pid} finished {task}",
+        f"{worker} acknowledged {task}",
+    )
+
+
 def killed(task: str, phase: str, node: str = "v", pid: int = 0, early: str = "no") -> tuple[str, str, str]:
     about = f"fault=kill node={node} pid={pid}"
     return (

@@ -8,7 +8,7 @@ from lab.evidence import Evidence, Told
 from lab.history import Backlog
 from lab.judge import Expectation, Outcome, Status, WorkerVerdict, judge, outcome_of, verdict_on
 
-from .story import killed, published, ran, story
+from .story import killed, proved, published, ran, story
 
 EMPTY = Backlog()
 SETTLED = "lab settled"
@@ -80,7 +80,7 @@ class TestSane:
         assert outcomes(history) == {"t": Outcome.LOST}
 
     def test_sentinels_are_not_judged(self):
-        history = story(*published("t"), *ran("t"), *published("s", "sentinel"), *ran("s"), SETTLED)
+        history = story(*published("t"), *ran("t"), *proved(), SETTLED)
         assert outcomes(history) == {"t": Outcome.ONCE}
 
 
@@ -262,7 +262,7 @@ class TestRest:
     STORY = (
         *published("t"), "lab worker-up node=v", "v received t", "v acknowledged t", "v/7 started t",
         *killed("t", "running", early="yes"), "lab worker-up node=w",
-        *published("u", "others"), *ran("u"), *published("s", "sentinel"), *ran("s"),
+        *published("u", "others"), *ran("u"), *proved(),
     )  # fmt: skip
 
     def test_the_whole_story_has_no_doubt(self):
@@ -279,7 +279,7 @@ class TestRest:
         assert verdict_on(judgement, Expectation(judgement.counts())) is Status.INCONCLUSIVE
 
     def test_what_is_closed_and_yet_never_came_to_rest_is_no_pass(self):
-        unrest = ("lab deadline waited_for=the-broker", *published("s", "sentinel"), *ran("s"))
+        unrest = ("lab deadline waited_for=the-broker", *proved())
         judgement = judge(story(*published("t"), "lab worker-up node=w", *ran("t"), *unrest), EMPTY)
         assert judgement.counts() == {"target": {"once": 1}}
         assert judgement.doubts == ("the trial did not come to rest: the-broker",)
@@ -308,7 +308,7 @@ class TestRest:
     def test_an_expected_stranding_without_rest_can_pass(self):
         history = story(
             *published("t"), "v received t", "v/7 started t", *killed("t", "running"), "lab worker-up node=w",
-            "lab deadline", *published("s", "sentinel"), *ran("s"),
+            "lab deadline", *proved(),
         )  # fmt: skip
         judgement = judge(history, Backlog(unacked=("t",)))
         assert verdict_on(judgement, Expectation({"target": {"stranded": 1}})) is Status.EXPECTED
@@ -375,18 +375,14 @@ class TestVerdict:
         assert verdict_on(judge(history, EMPTY), self.LOSS) is Status.INCONCLUSIVE
 
     def test_a_worker_that_lives_and_takes_nothing_is_a_surprise(self):
-        history = self.lost(
-            "lab worker-up node=idle", "lab worker-up node=w", *published("s", "sentinel"), *ran("s")
-        )
+        history = self.lost("lab worker-up node=idle", "lab worker-up node=w", *proved())
         judgement = judge(history, EMPTY)
-        assert judgement.workers[0] == WorkerVerdict(
-            "idle", asked=True, resumed=False, after=None, concurrency=0
-        )
+        assert judgement.workers[0] == WorkerVerdict("idle", asked=True, after=None, concurrency=0, wanted=1)
         assert verdict_on(judgement, self.LOSS) is Status.SURPRISE
 
 
 class TestWorkersAndTimes:
-    def test_a_worker_resumes_with_its_first_finish_after_the_fault(self):
+    def test_a_worker_resumes_with_the_first_task_that_it_takes_after_the_fault(self):
         history = story(
             *published("t"),
             "lab worker-up node=v",
@@ -396,15 +392,15 @@ class TestWorkersAndTimes:
             "lab worker-up node=w",
             *published("u", "others"),
             *ran("u"),
-            *published("s", "sentinel"),
-            *ran("s"),
+            *proved(),
             SETTLED,
         )
         judgement = judge(history, EMPTY)
         landed = next(i for i, e in enumerate(history) if e.name == "landed")
         first = next(i for i, e in enumerate(history) if e.name == "finished")
+        taken = next(i for i, e in enumerate(history) if e.name == "received" and e.node == "w")
         assert judgement.workers == (
-            WorkerVerdict("w", asked=True, resumed=True, after=float(first - landed), concurrency=1),
+            WorkerVerdict("w", asked=True, after=float(taken - landed), concurrency=1, wanted=1),
         )
         assert judgement.recovery == float(first - landed)
 

@@ -36,7 +36,7 @@ class FakeBroker:
 class FakeEngine:
     run = "r"
 
-    def create_network(self, name):
+    def create_network(self, name, *, fixed=False):
         return name
 
 

@@ -13,12 +13,12 @@ from lab.judge import Expectation, Status, judge, verdict_on
 from lab.report import terminal
 from lab.store import TrialResult
 
-from .story import killed, published, ran, story
+from .story import killed, proved, published, ran, story
 
 STORY = (
     *published("t"), *published("u", "others"), "lab worker-up node=v", "v received t", "v acknowledged t",
     "v/7 started t", *killed("t", "running", early="yes"), "lab worker-up node=w", *ran("u"),
-    *published("s", "sentinel"), *ran("s"), "lab settled",
+    *proved(), "lab settled",
 )  # fmt: skip
 AS_SEEN = {"target": {"lost": 1}, "others": {"once": 1}}
 

@@ -79,13 +79,13 @@ def test_a_gate_of_another_phase_is_open(monkeypatch, said):
 
 def test_a_closed_gate_holds_until_it_is_opened(monkeypatch, said, tmp_path):
     monkeypatch.setattr(gate, "_held_phase", "running")
-    monkeypatch.setattr(gate, "OPENED", str(tmp_path / "open"))
+    monkeypatch.setattr(gate, "FOLDER", str(tmp_path))
     holder = threading.Thread(target=gate.hold, args=("running", "t"))
     holder.start()
     holder.join(0.05)
     assert holder.is_alive()
     assert said == ["held"]
-    (tmp_path / "open").touch()
+    (tmp_path / "running").touch()
     holder.join(5)
     assert not holder.is_alive()
     assert said == ["held", "passed"]
@@ -93,14 +93,14 @@ def test_a_closed_gate_holds_until_it_is_opened(monkeypatch, said, tmp_path):
 
 def test_a_gate_that_nobody_opens_does_not_hold_for_ever(monkeypatch, said, tmp_path):
     monkeypatch.setattr(gate, "_held_phase", "running")
-    monkeypatch.setattr(gate, "OPENED", str(tmp_path / "open"))
+    monkeypatch.setattr(gate, "FOLDER", str(tmp_path))
     monkeypatch.setattr(gate, "LONGEST_SECONDS", 0.01)
     gate.hold("running", "t")
     assert said == ["held", "hold-expired"]
 
 
 def test_an_order_that_is_still_being_written_is_not_read(tmp_path):
-    from lab.worker.publisher import orders
+    from lab.worker.inbox import orders
 
     found = []
     reader = threading.Thread(target=lambda: found.append(next(orders(tmp_path))))

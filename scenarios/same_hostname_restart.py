@@ -1,0 +1,50 @@
+"""A killed worker comes back under its old node name, while the broker may still hold its old connection.
+
+In production: a pod of a StatefulSet, or a systemd unit with ``-n worker@%h``, that is started again at once;
+and a host that vanished, whose connection the broker keeps until a heartbeat is missed.
+"""
+
+from lab import Axis, Cell, Expectation, Rig, cut_wire, freeze_wire, kill, scenario
+
+WAITING = 3
+SAME_NAME = ("-n", "same@host")
+
+ACKNOWLEDGEMENT = Axis(
+    "acknowledgement", {"early": {"task_acks_late": False}, "late": {"task_acks_late": True}}
+)
+OLD_CONNECTION = Axis.of("old-connection", "closed", "lingers")
+
+
+@scenario(
+    "same-hostname-restart",
+    asks="A killed worker comes back under the same node name. Does it take work, and is anything lost?",
+    vary=[ACKNOWLEDGEMENT, OLD_CONNECTION],
+)
+def same_hostname_restart(rig: Rig) -> None:
+    wire = rig.proxy()
+    victim = rig.worker("victim", hold="running", through=wire, options=SAME_NAME)
+    [target] = rig.publish("target")
+    moment = victim.reaches("running", target)
+    if rig.cell.params["old-connection"] == "lingers":
+        rig.inject(freeze_wire(wire, "up"))  # the broker is not told that the victim is gone
+    rig.inject(kill(victim), moment)
+    again = rig.worker("again", after_visibility_timeout=True, options=SAME_NAME)
+    for task in rig.publish("later", WAITING):
+        again.says("finished", task)
+    rig.inject(cut_wire(wire))  # at last the broker drops the old connection
+    rig.settle()
+
+
+@same_hostname_restart.expects
+def expected(cell: Cell) -> Expectation:
+    """The node name takes no part in delivery: what is out belongs to a connection."""
+    late = cell["task_acks_late"]
+    return Expectation(
+        outcomes={"target": {"redelivered" if late else "lost": 1}, "later": {"once": WAITING}},
+        because=(
+            "not yet acknowledged, so the broker delivers it again once it drops the old connection"
+            if late
+            else "acknowledged before it started, so the broker had forgotten it; a name brings nothing back"
+        ),
+        source="celery 5.7.0 worker/request.py: on_accepted acknowledges unless acks_late",
+    )
