@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from lab.evidence import lab_events
+from lab.evidence import dead_nodes, lab_events
 from lab.history import Event, Scalar
 
 TARGET = "target"
@@ -28,7 +28,16 @@ def exits(history: Sequence[Event]) -> Scalar:
     return ", ".join(sorted(told))
 
 
-FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {f.__name__: f for f in (runs, exits)}
+def waited(history: Sequence[Event]) -> Scalar:
+    """How many targets each killed node had received and never started: ``victim 10``."""
+    targets, dead = _targets(history), dead_nodes(history)
+    started = {(e.node, e.task) for e in history if e.name == "started"}
+    taken = {(e.node, e.task) for e in history if e.name == "received" and e.task in targets}
+    waiting = Counter(node for node, _ in taken - started if node in dead)
+    return ", ".join(f"{node} {times}" for node, times in sorted(waiting.items()))
+
+
+FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {f.__name__: f for f in (runs, exits, waited)}
 
 
 def facts_of(history: Sequence[Event]) -> dict[str, Scalar]:

@@ -113,6 +113,7 @@ class Rig:
         memory: int | None = None,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        wait: bool = True,
     ) -> Worker:
         """Start a worker and wait until it consumes. ``hold`` closes its gate at that phase.
 
@@ -137,8 +138,9 @@ class Rig:
             acks_late=bool(self.cell["task_acks_late"]),
         )
         self._workers.append(worker)
-        self._nodes.await_ready(name)
-        self._record("worker-up", node=name, concurrency=worker.concurrency)
+        if wait:  # one that is not waited for is one that will not come up
+            self._nodes.await_ready(name)
+            self._record("worker-up", node=name, concurrency=worker.concurrency)
         return worker
 
     def publisher(
@@ -212,17 +214,6 @@ class Rig:
                 return False
 
         self.watch.poll(counted, f"the broker to count {consumers} consumers", seconds)
-
-    def unconsumed(self) -> None:
-        """Wait until the broker knows of no consumer any more. Redis knows of none at any time."""
-
-        def nobody() -> bool:
-            try:
-                return not self.namespace.depth().consumers
-            except BrokerSilent:
-                return False
-
-        self.watch.poll(nobody, "the broker to have no consumer", PHASE_SECONDS)
 
     def limit_deliveries(self, times: int) -> None:
         """Have a quorum queue drop what comes back more often than that, by a policy of the broker."""

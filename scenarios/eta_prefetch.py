@@ -1,10 +1,10 @@
-"""Tasks that wait for their time wait in a worker's memory, however many. The worker dies: what comes back?
+"""Tasks that wait for their time wait in a worker's memory, beyond its prefetch count. The worker dies.
 
 In production: thousands of countdown tasks that one worker fetched beyond its prefetch count, and an
 out-of-memory kill that this brought about.
 """
 
-from lab import Axis, Cell, Expectation, Rig, kill, scenario
+from lab import Axis, Cell, Expectation, Rig, Surprise, kill, scenario
 
 TASKS = 10
 COUNTDOWN = 8
@@ -13,7 +13,9 @@ LIMIT = 6
 ACKNOWLEDGEMENT = Axis(
     "acknowledgement", {"early": {"task_acks_late": False}, "late": {"task_acks_late": True}}
 )
-ETA_LIMIT = Axis("eta-limit", {"none": {"worker_eta_task_limit": None}, "6": {"worker_eta_task_limit": LIMIT}})
+ETA_LIMIT = Axis(
+    "eta-limit", {"none": {"worker_eta_task_limit": None}, "6": {"worker_eta_task_limit": LIMIT}}
+)
 
 
 @scenario(
@@ -33,14 +35,24 @@ def eta_prefetch(rig: Rig) -> None:
 
 def taken(cell: Cell) -> int:
     """How many tasks one worker takes before their time."""
+    if static_prefetch(cell):
+        return int(str(cell["worker_prefetch_multiplier"]))
     return min(TASKS, int(str(cell["worker_eta_task_limit"] or TASKS)))
 
 
-@eta_prefetch.cannot
-def cannot(cell: Cell) -> str | None:
-    if cell.profile.startswith("rabbitmq-quorum"):
-        return "with quorum queues Celery has RabbitMQ itself delay tasks: none waits in a worker"
-    return None
+def static_prefetch(cell: Cell) -> bool:
+    """Whether a worker's prefetch count cannot grow by the tasks that wait for their time.
+
+    Celery 5.7.0 worker/consumer/tasks.py: qos_global is off for quorum queues, and where Kombu says that the
+    broker has no global count. Kombu 5.7.0 transport/pyamqp.py: qos_semantics_matches_spec says that of
+    RabbitMQ 4. A topic exchange would have RabbitMQ delay such tasks; Celery's default is a direct one.
+    """
+    return cell.broker == "rabbitmq" and ("quorum" in cell.profile or on_rabbitmq_4(cell))
+
+
+def on_rabbitmq_4(cell: Cell) -> bool:
+    """Whether Kombu takes this broker for one without a global prefetch count: since its 5.7."""
+    return "@3." not in cell.profile and cell.celery_is_at_least(5, 7)
 
 
 @eta_prefetch.expects
@@ -49,6 +61,17 @@ def expected(cell: Cell) -> Expectation:
     return Expectation(
         outcomes={"target": {outcome: n for outcome, n in outcomes.items() if n}},
         because="a task that waits for its time is unacknowledged, with early acknowledgement too",
-        source="celery 5.7.0 worker/strategy.py: increment_eventually; kombu 5.7.0 common.py: QoS.max_prefetch",
+        source="celery 5.7.0 worker/strategy.py: increment_eventually, worker/consumer/tasks.py: qos_global",
         facts={"waited": f"victim {taken(cell)}"},
+        surprise=BLOCKED if static_prefetch(cell) and "quorum" not in cell.profile else None,
     )
+
+
+BLOCKED = Surprise(
+    documented="without worker_eta_task_limit a worker holds any number of ETA tasks, and takes other work",
+    observed="on RabbitMQ 4 it holds as many as its prefetch count, and takes nothing until the first is due",
+    source=(
+        "docs.celeryq.dev, Configuration: worker_eta_task_limit; kombu 5.7.0 transport/pyamqp.py: "
+        "qos_semantics_matches_spec; github.com/celery/kombu/pull/2665"
+    ),
+)

@@ -63,8 +63,7 @@ def shutdown(rig: Rig) -> None:
     first, *again = SIGNALS[how]
     rig.inject(send_signal(victim, first, heard="signalled" if how == "soft" else "shutting-down"), moment)
     if how in WARM_FIRST:
-        victim.says("disconnected")
-        rig.unconsumed()  # it waits for its task now; a signal that meets it before may hang it
+        victim.says("draining")  # it waits for its task; a signal that meets it before may hang it
     for number in again:
         rig.inject(send_signal(victim, number), moment)
     if how in ("warm", "soft"):

@@ -116,6 +116,9 @@ class Connection(bootsteps.StartStopStep):
     def stop(self, consumer: Any) -> None:
         HoldingConsumer.forget()
         emit("disconnected", **description(consumer))
+        if state.should_stop is not None and state.should_stop is not False:  # 0 is an exit code
+            # Only the wait for the pool fires timers now (celery 5.7.0 concurrency/prefork.py: on_stop).
+            consumer.timer.call_after(0, emit, ("draining",))
 
 
 def description(consumer: Any) -> dict[str, Any]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 
 import pytest
 
-from lab.faults import KillChild, KillNode
-from lab.faults.kill import FOR_GOOD
+from lab.engine.adapter import NodeSpec
+from lab.engine.images import PYTHON_BASE
+from lab.errors import BrokerSilent
+from lab.faults import CloseConnections, Cut, Freeze, KillChild, KillNode, Stop
+from lab.faults.base import LASTING
+from lab.verbs import cut_wire, freeze_wire, send_signal
+from lab.watch import Watch
+
+from .conftest import SLEEPER
 
 FAMILY = """
 import os, signal, time
@@ -21,9 +29,6 @@ signal.pause()
 
 
 def parent_of_one(engine, network, reap):
-    from lab.engine.adapter import NodeSpec
-    from lab.engine.images import PYTHON_BASE
-
     code = FAMILY.format(reap=reap)
     node = engine.start(
         NodeSpec(f"lab-{engine.run}-family", PYTHON_BASE, ("python3", "-c", code), network, "family")
@@ -33,40 +38,196 @@ def parent_of_one(engine, network, reap):
 
 
 def test_a_kill_of_a_node_is_proved_by_the_engine(node):
-    fault = KillNode("node", "running", "t", target=node)
+    fault = KillNode("node", target=node)
     assert fault.proof() is None
     fault.inject()
     while fault.proof() is None:
         assert not node.state().oom_killed
     assert "137" in str(fault.proof())
     fault.revert()
-    assert fault.reverted() == FOR_GOOD
+    assert fault.reverted() == LASTING
 
 
 def test_a_node_that_ended_by_itself_is_no_proof(engine, network):
-    from lab.engine.adapter import NodeSpec
-    from lab.engine.images import PYTHON_BASE
-
     node = engine.start(NodeSpec(f"lab-{engine.run}-brief", PYTHON_BASE, ("true",), network, "brief"))
     list(node.follow())
-    assert KillNode("brief", "running", "t", target=node).proof() is None
+    assert KillNode("brief", target=node).proof() is None
     node.remove()
 
 
 @pytest.mark.parametrize("reap", ["os.wait()", ""], ids=["reaped", "left as a zombie"])
 def test_a_kill_of_a_child_is_proved_by_proc(engine, network, reap):
     node, child = parent_of_one(engine, network, reap)
-    fault = KillChild("family", "running", "t", pid=child, target=node)
+    fault = KillChild("family", pid=child, target=node)
     assert fault.proof() is None
     fault.inject()
     assert str(child) in str(fault.proof())
     assert node.state().running
     assert node.execute(["sh", "-c", f"! grep -qs '^State:.[RSD]' /proc/{child}/status"]) == 0
-    assert fault.reverted() == FOR_GOOD
+    assert fault.reverted() == LASTING
     node.remove()
 
 
 def test_a_kill_of_a_process_that_does_not_exist_has_no_proof(node):
-    fault = KillChild("node", "running", "t", pid=4_000_000, target=node)
+    fault = KillChild("node", pid=4_000_000, target=node)
     fault.inject()
     assert fault.proof() is None
+
+
+TICKER = """
+import time
+while True:
+    print(time.monotonic(), flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_a_freeze_stops_every_process_until_it_is_undone(engine, network):
+    node = engine.start(
+        NodeSpec(f"lab-{engine.run}-tick", PYTHON_BASE, ("python3", "-c", TICKER), network, "tick")
+    )
+    with closing(node.follow()) as lines:
+        next(lines)
+    fault = Freeze("tick", target=node)
+    assert fault.proof() is None
+    fault.inject()
+    assert fault.proof() == "the engine says: paused"
+    assert fault.reverted() is None
+    still = node.log()
+    assert node.log() == still
+    fault.revert()
+    assert fault.reverted() == "the engine says: not paused"
+    while node.log() == still:
+        assert node.state().running
+    fault.revert()
+    assert node.state().running
+    node.remove()
+
+
+SERVER = """
+import socketserver
+class Echo(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile: self.wfile.write(line)
+server = socketserver.ThreadingTCPServer(("", 7), Echo)
+print("up", flush=True)
+server.serve_forever()
+"""
+CLIENT = """
+import socket
+link = socket.create_connection(("server", 7))
+print("up", flush=True)
+for number in range(1_000_000):
+    link.sendall(b"%d\\n" % number)
+    link.recv(100)
+    print(number, flush=True)
+"""
+
+
+def test_a_cut_stops_the_bytes_and_healed_the_same_connection_goes_on(engine):
+    net = engine.create_network(f"lab-{engine.run}-fixed", fixed=True)
+    nodes = []
+    for name, code in (("server", SERVER), ("client", CLIENT)):
+        command = ("python3", "-c", code)
+        nodes.append(engine.start(NodeSpec(f"lab-{engine.run}-{name}", PYTHON_BASE, command, net, name)))
+        with closing(nodes[-1].follow()) as lines:
+            assert next(lines) == b"up"
+    client = nodes[1]
+    fault = Cut("client", target=client)
+    address = client.address()
+    assert fault.proof() is None
+    fault.inject()
+    assert fault.proof() == "the engine says: on no network"
+    assert fault.reverted() is None
+    still = client.log()
+    assert client.log() == still
+    extra = engine.start(NodeSpec(f"lab-{engine.run}-extra", PYTHON_BASE, SLEEPER, net, "extra"))
+    assert extra.address() != address
+    fault.revert()
+    assert address in str(fault.reverted())
+    while client.log() == still:
+        assert client.state().running
+    for node in (*nodes, extra):
+        node.remove()
+    engine.remove_network(net)
+
+
+@pytest.fixture
+def own(stages, profile):
+    with stages.own(profile) as stage:
+        yield stage
+
+
+def answers(broker):
+    try:
+        return bool(broker.version())
+    except BrokerSilent:
+        return False
+
+
+@pytest.mark.parametrize("end", ["crash", "stop"])
+def test_a_broker_that_ends_answers_no_more_and_healed_it_answers_on_its_port(own, end):
+    broker = own.broker
+    ports = dict(broker.public)
+    if end == "crash":
+        fault = KillNode("broker", target=broker.node, answers=lambda: answers(broker))
+    else:
+        fault = Stop("broker", target=broker.node, ask=broker.shut_down, answers=lambda: answers(broker))
+    assert not fault.lasting
+    assert fault.proof() is None
+    fault.inject()
+    until(lambda: fault.proof() is not None)
+    assert not answers(broker)
+    assert fault.reverted() is None
+    fault.revert()
+    until(lambda: fault.reverted() is not None)
+    assert broker.public == ports
+
+
+def test_closed_connections_are_counted_and_the_worker_says_that_it_lost_its_own(rigs):
+    rig = rigs()
+    worker = rig.worker("w")
+    fault = CloseConnections("broker", close=rig.namespace.close_connections)
+    assert fault.proof() is None
+    fault.inject()
+    assert fault.proof() is not None
+    worker.says("disconnected")
+    assert worker.resumes()
+
+
+def test_a_signal_is_proved_by_the_workers_own_word(rigs):
+    rig = rigs()
+    worker = rig.worker("w")
+    fault = send_signal(worker, "SIGTERM")
+    assert fault.proof() is None
+    fault.inject()
+    until(lambda: fault.proof() is not None)
+    worker.exits()
+    assert not worker.alive
+
+
+@pytest.mark.parametrize(
+    ("verb", "undone"), [("freeze up", "thaw"), ("freeze down", "thaw"), ("cut", "mend")]
+)
+def test_a_wire_that_is_frozen_or_cut_carries_nothing_and_healed_it_does(rigs, verb, undone):
+    rig = rigs({"broker_transport_options.confirm_publish": True})
+    wire = rig.proxy()
+    publisher = rig.publisher("behind", through=wire)
+    rig.publish("before", by=publisher)
+    _, _, way = verb.partition(" ")
+    fault = freeze_wire(wire, way) if way else cut_wire(wire)
+    assert fault.proof() is None
+    fault.inject()
+    until(lambda: fault.proof() is not None)
+    [task] = rig.publish("during", by=publisher, wait=False)
+    publisher.says("asked", task)
+    assert rig.namespace.depth().ready == 1 or way == "down"
+    assert publisher.count("publish-ok", task) == 0
+    fault.revert()
+    until(lambda: fault.reverted() is not None)
+    assert wire.count(undone) == 1
+    publisher.was_told([task], seconds=30)
+
+
+def until(condition):
+    Watch(threading.Event()).poll(condition, "the condition of this test", 30)

@@ -64,4 +64,4 @@ def killed(task: str, phase: str, node: str = "v", pid: int = 0, early: str = "n
 def _typed(key: str, value: str) -> str | int | bool:
     if key in FLAGS:
         return value == "yes"
-    return int(value) if key == "pid" else value
+    return int(value) if key in ("pid", "concurrency", "code") else value
