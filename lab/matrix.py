@@ -256,7 +256,7 @@ class Run:
         )
 
     def _provenance(self, profile: Profile, stage: Stage, evidence: Evidence) -> dict[str, Any]:
-        ready = next((e for e in evidence.history if e.name == "ready"), None)
+        ready = next((e for e in evidence.history if e.name == "ready" and e.detail), None)
         return {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "worker": dict(ready.detail) if ready else {},

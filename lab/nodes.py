@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lab.engine.adapter import Engine, Node, NodeSpec
-from lab.errors import DeadlineExpired, EngineGone, NodeDead
+from lab.errors import DeadlineExpired, EngineGone, Inconclusive, NodeDead
 from lab.evidence import at_rest, is_held
 from lab.history import LAB, Event, Scalar, parse_log
 from lab.settings import Settings, nested
@@ -110,6 +110,8 @@ class Nodes:
             except NodeDead:
                 last = node.log(errors=True).decode(errors="replace").strip().rpartition("\n")[2]
                 self.record("defect", what=f"{node.name} died by itself: {last or 'it wrote no error'}")
+            except Inconclusive as error:
+                self.record("defect", what=error.wrong)
 
     def silence(self) -> None:
         """End every node for good: what is read from one that may go on is no evidence."""

@@ -124,6 +124,7 @@ class Rig:
         overrides = HOUR_HAS_PASSED if hour_has_passed else {}
         own = merged(self._settings, overrides, self.cell.extra, settings or {})
         self._tune(name, {k: v for k, v in overrides.items() if k not in self.cell.extra})
+        self._tuned.update((change.setting, change) for change in tuned(settings or {}))
         command = (*WORKER_COMMAND, "--pool", str(self.cell["worker_pool"]), *options)
         node = self._nodes.start(
             name, command, self._with_url(own, through), hold=hold, memory=memory, environment=environment

@@ -73,6 +73,8 @@ def _from_api(doing: str, reason: str) -> LabError:
         return NoSpace(f"cannot {doing}: {reason}", "free disk space of the engine, e.g. docker system df")
     if "address pool" in low:
         return EnvironmentLacks(f"cannot {doing}: {reason}", "too many networks; run: make clean")
+    if "unable to freeze" in low:
+        return Inconclusive(f"cannot {doing}: the kernel is too busy to freeze it", "run it again")
     if "is not running" in low:
         return NodeDead(f"cannot {doing}: it died before", "run it again")
     return EngineGone(f"cannot {doing}: {reason}", "see: make doctor")

@@ -10,12 +10,6 @@ from typing import Any
 
 from . import gate
 
-MEGABYTE = 1 << 20
-
-
-class TaskError(Exception):
-    """What a task raises that was told to fail."""
-
 
 def nothing(_task: Any) -> None:
     """Succeed."""
@@ -54,42 +48,6 @@ def die_when_told(task: Any) -> None:
     die(task)
 
 
-def fail(_task: Any) -> None:
-    """Raise."""
-    raise TaskError("told to fail")
-
-
-def retry(task: Any, retries: int, countdown: float = 0) -> None:
-    """Ask Celery to run it again, as often as it may."""
-    raise task.retry(countdown=countdown, max_retries=retries, exc=TaskError("told to retry"))
-
-
-def retry_once(task: Any) -> None:
-    """Ask Celery to run it again, and succeed in the second run."""
-    if not task.request.retries:
-        raise task.retry(countdown=0, max_retries=1)
-
-
-def eat(_task: Any, megabytes: int) -> None:
-    """Use more memory than there is."""
-    eaten = bytearray()
-    while len(eaten) < megabytes * MEGABYTE:
-        eaten += os.urandom(MEGABYTE)
-
-
 ACTS: Mapping[str, Callable[..., Any]] = {
-    act.__name__: act
-    for act in (
-        nothing,
-        sentinel,
-        die,
-        leave,
-        die_once,
-        leave_once,
-        die_when_told,
-        fail,
-        retry,
-        retry_once,
-        eat,
-    )
+    act.__name__: act for act in (nothing, sentinel, die, leave, die_once, leave_once, die_when_told)
 }

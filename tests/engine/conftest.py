@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from lab import cli
 from lab.brokers import Profile
+from lab.catalogue import load_scenarios
 from lab.cell import Cell
 from lab.engine.adapter import Engine, NodeSpec
 from lab.engine.images import PYTHON_BASE, default_celery, worker_image
@@ -98,4 +98,4 @@ def rigs(engine, stage, profile):
 
 @pytest.fixture(scope="session")
 def worker_crash():
-    return cli.load_scenarios()["worker-crash"]
+    return load_scenarios()["worker-crash"]

@@ -12,8 +12,11 @@ from lab.cell import Cell
 from lab.engine.adapter import Node
 from lab.engine.images import default_celery, worker_image
 from lab.errors import DeadlineExpired, EnvironmentLacks
+from lab.faults.base import LASTING
 from lab.judge import Expectation, Status, judge, verdict_on
-from lab.rig import Rig, kill_worker
+from lab.nodes import Moment
+from lab.rig import Rig
+from lab.verbs import kill
 
 LATE = {"task_acks_late": True, "worker_prefetch_multiplier": 1}
 
@@ -37,10 +40,10 @@ def test_a_kill_that_comes_too_late_is_inconclusive_never_a_pass(rigs):
     rig = rigs(LATE)
     victim = rig.worker("victim", hold="running")
     [target] = rig.publish("target")
-    victim.reaches("running", target)
+    moment = victim.reaches("running", target)
     victim.release()
     rig.settle()  # the task has finished and was acknowledged long before the kill
-    rig.inject(kill_worker(victim, "running", target))
+    rig.inject(kill(victim), moment)
     rig.worker("rescuer", after_visibility_timeout=True)
     rig.settle()
     judgement = judged(rig)
@@ -62,7 +65,7 @@ def test_a_kill_that_comes_too_early_is_inconclusive(rigs):
     victim = rig.worker("victim", hold="reserved")
     [target] = rig.publish("target")
     victim.reaches("reserved", target)
-    rig.inject(kill_worker(victim, "running", target))
+    rig.inject(kill(victim), Moment(target, "running", "victim"))
     rig.worker("rescuer", after_visibility_timeout=True)
     rig.settle()
     judgement = judged(rig)
@@ -106,7 +109,7 @@ def test_nothing_leaks_from_one_trial_to_another_on_the_same_broker(rigs):
 def test_a_closed_trial_leaves_nothing_for_the_next_one_in_its_namespace(rigs, stage):
     rig = rigs()
     rig.publish("target", 3)
-    namespace = rig._fresh
+    namespace = rig.namespace
     rig.collect()
     rig.close()
     again = stage.broker.open(rig._number)
@@ -170,9 +173,9 @@ def test_a_log_that_lost_its_end_spoils_the_trial(rigs, monkeypatch):
 
 def test_a_wait_that_expires_names_what_it_waited_for(rigs):
     rig = rigs()
-    worker = rig.worker("w")
+    rig.worker("w")
     with pytest.raises(DeadlineExpired, match=r"waited 0\.2 s for w to do the impossible"):
-        worker.watch.until(lambda events: False, "w to do the impossible", 0.2)
+        rig.watch.until(lambda events: False, "w to do the impossible", 0.2)
 
 
 def test_waiting_for_a_dead_node_ends_at_once(rigs):
@@ -188,12 +191,12 @@ def test_the_history_shows_the_phase_at_which_a_worker_was_killed(rigs, phase):
     rig = rigs(LATE)
     victim = rig.worker("victim", hold=phase)
     [target] = rig.publish("target")
-    victim.reaches(phase, target)
-    rig.inject(kill_worker(victim, phase, target))
+    rig.inject(kill(victim), victim.reaches(phase, target))
     history = rig.collect().history
     names = {e.name for e in history if e.node == "victim" and e.task == target}
     own = [e.name for e in history if e.node == "lab" and e.task == target]
-    assert own == ["reached", "inject", "landed", "reverted"]
+    assert own == ["reached", "inject", "landed"]
+    assert [e.detail["proof"] for e in history if e.name == "reverted"] == [LASTING]
     wanted = {
         "reserved": {"received", "held"},
         "running": {"received", "held", "accepted", "started"},
