@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.catalogue import Axis, Scenario, scenario
+from lab.catalogue import EARLY_LATE_OR_REJECT, EARLY_OR_LATE, Axis, Scenario, scenario
 from lab.cell import Cell
 from lab.judge import Expectation, Outcome, Surprise
 from lab.nodes import Moment, Proxy, Publisher, Worker
@@ -23,6 +23,8 @@ from lab.verbs import (
 )
 
 __all__ = [
+    "EARLY_LATE_OR_REJECT",
+    "EARLY_OR_LATE",
     "Axis",
     "Cell",
     "Expectation",

@@ -33,6 +33,19 @@ class Axis:
         return cls(name, dict.fromkeys(tokens, NOTHING))
 
 
+#: When a task is acknowledged: before it starts, as Celery does by default, or when it has ended.
+EARLY_OR_LATE = Axis(
+    "acknowledgement", {"early": {"task_acks_late": False}, "late": {"task_acks_late": True}}
+)
+EARLY_LATE_OR_REJECT = Axis(
+    "acknowledgement",
+    {
+        **EARLY_OR_LATE.choices,
+        "late+reject": {"task_acks_late": True, "task_reject_on_worker_lost": True},
+    },
+)
+
+
 @dataclass(slots=True)
 class Scenario:
     """A registered script with its question, axes, expectation and what cannot be.

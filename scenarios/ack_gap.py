@@ -4,18 +4,15 @@ In production: a worker's host lost, or its connection reset, in the moment in w
 To the worker the task is done and answered; to the broker it is out with a worker that is gone.
 """
 
-from lab import Axis, Cell, Expectation, Rig, Surprise, cut_wire, kill, scenario, trip
+from lab import EARLY_OR_LATE, Axis, Cell, Expectation, Rig, Surprise, cut_wire, kill, scenario, trip
 
-ACKNOWLEDGEMENT = Axis(
-    "acknowledgement", {"early": {"task_acks_late": False}, "late": {"task_acks_late": True}}
-)
 LOST_WHILE = Axis.of("lost-while", "running", "finished")
 
 
 @scenario(
     "ack-gap",
     asks="The acknowledgement of a task is lost together with its worker. Does the task run again?",
-    vary=[ACKNOWLEDGEMENT, LOST_WHILE],
+    vary=[EARLY_OR_LATE, LOST_WHILE],
 )
 def ack_gap(rig: Rig) -> None:
     phase = rig.cell.params["lost-while"]

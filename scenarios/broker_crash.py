@@ -4,13 +4,10 @@ In production: a broker's host that reboots, an out-of-memory kill, an upgrade o
 is another story: here everything that the broker has written to a file survives.
 """
 
-from lab import Axis, Cell, Expectation, Rig, Surprise, crash_broker, scenario, stop_broker
+from lab import EARLY_OR_LATE, Axis, Cell, Expectation, Rig, Surprise, crash_broker, scenario, stop_broker
 
 WAITING = 3
 
-ACKNOWLEDGEMENT = Axis(
-    "acknowledgement", {"early": {"task_acks_late": False}, "late": {"task_acks_late": True}}
-)
 CONFIRM = Axis(
     "confirm",
     {
@@ -25,7 +22,7 @@ PHASE = Axis.of("phase", "running", "queued", "reserved", "finished")
 @scenario(
     "broker-crash",
     asks="The broker dies and comes back. Are tasks lost, do they run twice, does the worker consume again?",
-    vary=[ACKNOWLEDGEMENT, CONFIRM, END, PHASE],
+    vary=[EARLY_OR_LATE, CONFIRM, END, PHASE],
     own_broker=True,
 )
 def broker_crash(rig: Rig) -> None:

@@ -5,19 +5,11 @@ A child that is killed from outside is told in worker-crash; a task that ends ev
 meets is told in poison-message: here it does so in its first delivery only.
 """
 
-from lab import Axis, Cell, Expectation, Rig, Surprise, scenario
+from lab import EARLY_LATE_OR_REJECT, Axis, Cell, Expectation, Rig, Surprise, scenario
 
 OTHERS = 2
 
 END = Axis.of("end", "die", "leave")
-ACKNOWLEDGEMENT = Axis(
-    "acknowledgement",
-    {
-        "early": {"task_acks_late": False},
-        "late": {"task_acks_late": True},
-        "late+reject": {"task_acks_late": True, "task_reject_on_worker_lost": True},
-    },
-)
 
 
 ACKS_LATE_SAVES_ALL = Surprise(
@@ -30,7 +22,7 @@ ACKS_LATE_SAVES_ALL = Surprise(
 @scenario(
     "child-crash",
     asks="A task ends its own process, by a crash or by sys.exit. Is it lost, and those behind it?",
-    vary=[END, ACKNOWLEDGEMENT],
+    vary=[END, EARLY_LATE_OR_REJECT],
 )
 def child_crash(rig: Rig) -> None:
     worker = rig.worker("worker", hold="running")

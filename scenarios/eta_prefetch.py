@@ -4,15 +4,12 @@ In production: thousands of countdown tasks that one worker fetched beyond its p
 out-of-memory kill that this brought about.
 """
 
-from lab import Axis, Cell, Expectation, Rig, Surprise, kill, scenario
+from lab import EARLY_OR_LATE, Axis, Cell, Expectation, Rig, Surprise, kill, scenario
 
 TASKS = 10
 COUNTDOWN = 8
 LIMIT = 6
 
-ACKNOWLEDGEMENT = Axis(
-    "acknowledgement", {"early": {"task_acks_late": False}, "late": {"task_acks_late": True}}
-)
 ETA_LIMIT = Axis(
     "eta-limit", {"none": {"worker_eta_task_limit": None}, "6": {"worker_eta_task_limit": LIMIT}}
 )
@@ -21,7 +18,7 @@ ETA_LIMIT = Axis(
 @scenario(
     "eta-prefetch",
     asks="A worker that has fetched tasks ahead of their time is killed. Do they all come back?",
-    vary=[ACKNOWLEDGEMENT, ETA_LIMIT],
+    vary=[EARLY_OR_LATE, ETA_LIMIT],
 )
 def eta_prefetch(rig: Rig) -> None:
     victim = rig.worker("victim")

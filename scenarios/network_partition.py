@@ -4,11 +4,8 @@ In production: a switch that fails, a firewall that forgets its table, a virtual
 Packets vanish both ways, and neither end is told.
 """
 
-from lab import Axis, Cell, Expectation, Rig, cut, scenario
+from lab import EARLY_OR_LATE, Axis, Cell, Expectation, Rig, cut, scenario
 
-ACKNOWLEDGEMENT = Axis(
-    "acknowledgement", {"early": {"task_acks_late": False}, "late": {"task_acks_late": True}}
-)
 HEALED = Axis("healed", {"after-timeout": {"broker_heartbeat": 2}, "before-timeout": {}})
 PHASE = Axis.of("phase", "running", "finished")
 
@@ -16,7 +13,7 @@ PHASE = Axis.of("phase", "running", "finished")
 @scenario(
     "network-partition",
     asks="A worker is cut off while it has a task, and comes back. Does another one run the task too?",
-    vary=[ACKNOWLEDGEMENT, HEALED, PHASE],
+    vary=[EARLY_OR_LATE, HEALED, PHASE],
     own_broker=True,
 )
 def network_partition(rig: Rig) -> None:

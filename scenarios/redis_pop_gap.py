@@ -5,11 +5,8 @@ removed the message from its list by then, and the worker's second command, whic
 has not arrived: no visibility timeout watches over it.
 """
 
-from lab import Axis, Cell, Expectation, Rig, Surprise, cut_wire, kill, scenario, trip
+from lab import EARLY_OR_LATE, Axis, Cell, Expectation, Rig, Surprise, cut_wire, kill, scenario, trip
 
-ACKNOWLEDGEMENT = Axis(
-    "acknowledgement", {"early": {"task_acks_late": False}, "late": {"task_acks_late": True}}
-)
 #: ``popped``: the worker reads the message, and what it then sends does not arrive. ``popping``: it waits
 #: in BRPOP, Redis answers, and the answer does not arrive.
 GAP = Axis.of("gap", "popped", "popping")
@@ -19,7 +16,7 @@ END = Axis.of("end", "kill", "cut")
 @scenario(
     "redis-pop-gap",
     asks="A worker is lost after it popped a task and before it registered it. Is the task lost?",
-    vary=[ACKNOWLEDGEMENT, GAP, END],
+    vary=[EARLY_OR_LATE, GAP, END],
 )
 def redis_pop_gap(rig: Rig) -> None:
     gap, end = rig.cell.params["gap"], rig.cell.params["end"]

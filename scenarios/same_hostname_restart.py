@@ -4,21 +4,18 @@ In production: a pod of a StatefulSet, or a systemd unit with ``-n worker@%h``, 
 and a host that vanished, whose connection the broker keeps until a heartbeat is missed.
 """
 
-from lab import Axis, Cell, Expectation, Rig, Surprise, cut_wire, freeze_wire, kill, scenario
+from lab import EARLY_OR_LATE, Axis, Cell, Expectation, Rig, Surprise, cut_wire, freeze_wire, kill, scenario
 
 WAITING = 3
 SAME_NAME = ("-n", "same@host")
 
-ACKNOWLEDGEMENT = Axis(
-    "acknowledgement", {"early": {"task_acks_late": False}, "late": {"task_acks_late": True}}
-)
 OLD_CONNECTION = Axis.of("old-connection", "closed", "lingers")
 
 
 @scenario(
     "same-hostname-restart",
     asks="A killed worker comes back under the same node name. Does it take work, and is anything lost?",
-    vary=[ACKNOWLEDGEMENT, OLD_CONNECTION],
+    vary=[EARLY_OR_LATE, OLD_CONNECTION],
 )
 def same_hostname_restart(rig: Rig) -> None:
     wire = rig.proxy()

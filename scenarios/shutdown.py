@@ -4,7 +4,7 @@ In production: a deployment, a scale-down, a node that is drained, Ctrl+C. Kuber
 SIGKILL after ``terminationGracePeriodSeconds``: that end is the story of worker-crash.
 """
 
-from lab import Axis, Cell, Expectation, Rig, Surprise, scenario, send_signal
+from lab import EARLY_LATE_OR_REJECT, Axis, Cell, Expectation, Rig, Surprise, scenario, send_signal
 
 PREFETCHED = 3
 
@@ -18,14 +18,6 @@ HOW = Axis(
         "twice": {},
         "int-twice": {},
         "remapped": {},
-    },
-)
-ACKNOWLEDGEMENT = Axis(
-    "acknowledgement",
-    {
-        "early": {"task_acks_late": False},
-        "late": {"task_acks_late": True},
-        "late+reject": {"task_acks_late": True, "task_reject_on_worker_lost": True},
     },
 )
 SIGNALS = {
@@ -50,7 +42,7 @@ WARM_FIRST = ("warm", "twice", "int-twice")
 @scenario(
     "shutdown",
     asks="A worker is told to leave. Is its running task lost, and those that it had prefetched?",
-    vary=[HOW, ACKNOWLEDGEMENT],
+    vary=[HOW, EARLY_LATE_OR_REJECT],
 )
 def shutdown(rig: Rig) -> None:
     how = rig.cell.params["how"]

@@ -3,7 +3,7 @@
 In production: a call to another service that hangs, a query that became slow, a deadlock.
 """
 
-from lab import Axis, Cell, Expectation, Rig, Surprise, scenario
+from lab import EARLY_OR_LATE, Axis, Cell, Expectation, Rig, Surprise, scenario
 
 OTHERS = 2
 RUNS = 3
@@ -11,9 +11,6 @@ RUNS = 3
 LIMIT = Axis.of("limit", "hard", "soft")
 SECONDS = 1  # of this task alone: the lab's own tasks, which prove that the worker works, have no limit
 OVERLONG = {"gate_name": "overlong"}
-ACKNOWLEDGEMENT = Axis(
-    "acknowledgement", {"early": {"task_acks_late": False}, "late": {"task_acks_late": True}}
-)
 ON_TIMEOUT = Axis(
     "on_timeout",
     {
@@ -42,7 +39,7 @@ FAILS_TWICE = Surprise(
 @scenario(
     "time-limit",
     asks="A task runs into its time limit. Does it fail for good, or does the broker deliver it again?",
-    vary=[LIMIT, ACKNOWLEDGEMENT, ON_TIMEOUT],
+    vary=[LIMIT, EARLY_OR_LATE, ON_TIMEOUT],
 )
 def time_limit(rig: Rig) -> None:
     worker = rig.worker("worker")

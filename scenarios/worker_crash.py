@@ -3,18 +3,10 @@
 In production: the kernel's out-of-memory killer, a node that is evicted, ``kill -9`` by hand.
 """
 
-from lab import Axis, Cell, Expectation, Rig, kill, kill_child, scenario
+from lab import EARLY_LATE_OR_REJECT, Axis, Cell, Expectation, Rig, kill, kill_child, scenario
 
 TASKS = 6
 
-ACKNOWLEDGEMENT = Axis(
-    "acknowledgement",
-    {
-        "early": {"task_acks_late": False},
-        "late": {"task_acks_late": True},
-        "late+reject": {"task_acks_late": True, "task_reject_on_worker_lost": True},
-    },
-)
 PREFETCH = Axis(
     "prefetch", {"x1": {"worker_prefetch_multiplier": 1}, "x4": {"worker_prefetch_multiplier": 4}}
 )
@@ -25,7 +17,7 @@ PHASE = Axis.of("phase", "reserved", "running", "finished")
 @scenario(
     "worker-crash",
     asks="A worker dies by SIGKILL. Is its task lost, and the tasks that it had prefetched?",
-    vary=[ACKNOWLEDGEMENT, PREFETCH, VICTIM, PHASE],
+    vary=[EARLY_LATE_OR_REJECT, PREFETCH, VICTIM, PHASE],
 )
 def worker_crash(rig: Rig) -> None:
     phase = rig.cell.params["phase"]

@@ -3,11 +3,8 @@
 In production: a virtual machine that is suspended or migrates, a host that swaps, a debugger.
 """
 
-from lab import Axis, Cell, Expectation, Rig, freeze, scenario
+from lab import EARLY_OR_LATE, Axis, Cell, Expectation, Rig, freeze, scenario
 
-ACKNOWLEDGEMENT = Axis(
-    "acknowledgement", {"early": {"task_acks_late": False}, "late": {"task_acks_late": True}}
-)
 LENGTH = Axis("length", {"beyond-timeout": {"broker_heartbeat": 2}, "brief": {}})
 PHASE = Axis.of("phase", "running", "finished")
 
@@ -15,7 +12,7 @@ PHASE = Axis.of("phase", "running", "finished")
 @scenario(
     "worker-freeze",
     asks="A worker freezes while it runs a task, and goes on later. Does the task run twice?",
-    vary=[ACKNOWLEDGEMENT, LENGTH, PHASE],
+    vary=[EARLY_OR_LATE, LENGTH, PHASE],
 )
 def worker_freeze(rig: Rig) -> None:
     phase = rig.cell.params["phase"]
