@@ -133,7 +133,10 @@ def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
         if event.task and event.node != LAB:
             by_task[event.task].append(event)
     losses = [event for event in history if event.name == "disconnected"]
-    restarted = any(e.detail.get("node") == BROKER for e in lab_events(history, "healed"))
+    restarted = any(
+        e.detail.get("node") == BROKER and e.detail.get("fault") in ("kill", "stop")
+        for e in lab_events(history, "healed")
+    )
     dead = dead_nodes(history)
     unrest = list(_unrest(history, labels, dead))
     rested = not unrest and backlog.readable

@@ -28,7 +28,9 @@ def why_missed(history: Sequence[Event], inject: Event) -> str | None:
     if reached is None or reached.seq > inject.seq:
         return f"{inject.task} was not seen {about.get('phase')} before the fault"
     holder = reached.detail.get("node")
-    if any(e.name == "opened" and e.detail.get("node") == holder and e.seq < proof.seq for e in own):
+    gates = (None, about["phase"])  # those of the sentinels are of no account
+    opened = (e for e in own if e.name == "opened" and e.detail.get("gate") in gates)
+    if any(e.detail.get("node") == holder and e.seq < proof.seq for e in opened):
         return f"the gate of {holder} was opened before the fault"
     if any(e.name == "hold-expired" and e.node == holder and e.task == inject.task for e in history):
         return f"the gate of {holder} opened by itself"

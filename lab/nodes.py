@@ -326,10 +326,12 @@ class Worker(Handle):
 
     def resumes(self, seconds: float = RESUME_SECONDS) -> bool:
         """Wait until it consumes again after it lost its connection; false if it has exited instead."""
-        lost = self.count("disconnected")
         back = f"{self.name} to consume again, or to exit"
-        self.nodes.watch.poll(lambda: self.count("consuming") > lost or self.ended(), back, seconds)
+        self.nodes.watch.poll(lambda: self._is_back() or self.ended(), back, seconds)
         return self.alive
+
+    def _is_back(self) -> bool:
+        return self.count("consuming") > self.count("disconnected") > 0
 
     def describe(self) -> None:
         """Have its main process say what state it is in. One that cannot say it is a finding too."""

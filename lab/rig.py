@@ -273,17 +273,14 @@ class Rig:
 
     # --- how it ends ----------------------------------------------------------------------------
 
-    def settle(self, seconds: float = SETTLE_SECONDS, *, holding: int = 0) -> None:
-        """Wait until nothing is left to happen, and have every worker that lives prove itself.
-
-        ``holding`` is how many messages are expected to stay with the broker. See :mod:`lab.settle`.
-        """
+    def settle(self, seconds: float = SETTLE_SECONDS) -> None:
+        """Wait until nothing is left to happen, and have every worker that lives prove itself."""
         alive = [worker for worker in self._workers if worker.alive]
 
         def sentinels(count: int, gate: str) -> list[str]:
             return self.publish(SENTINEL, count, act=SENTINEL, about={"gate_name": gate})
 
-        Settling(self.namespace, alive, sentinels, self.watch, self._record, holding).settle(seconds)
+        Settling(self.namespace, alive, sentinels, self.watch, self._record).settle(seconds)
 
     def collect(self) -> Evidence:
         """Make every node still, read what the broker holds and every log in full."""

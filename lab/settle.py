@@ -26,7 +26,6 @@ UNLIMITED = 20  # sentinels more, for a worker that fetches without limit
 class Settling:
     """Waits until the broker and the workers are at rest, and asks every worker to prove itself.
 
-    ``holding`` is how many messages the broker is expected to keep: those that nobody comes for.
     ``publish`` publishes sentinels, which wait at the gate that is named, and returns their ids.
     """
 
@@ -35,16 +34,15 @@ class Settling:
     publish: Callable[[int, str], list[str]]
     watch: Watch
     record: Recorder
-    holding: int = 0
     rounds: int = 0
 
     def settle(self, seconds: float) -> None:
         """Wait until nothing is left to happen, and prove it.
 
-        Quiet is: the broker holds what it is expected to keep, and every worker that lives has ended all
-        it received. Then sentinels are published: a queue and its consumer are first in, first out, so a
-        worker that finished a sentinel has received everything before it. If no other work has come, it
-        is over. On a deadline the workers are asked for sentinels all the same, so that one that is
+        Quiet is: the broker holds nothing, and every worker that lives has ended all it received. Then
+        sentinels are published: a queue and its consumer are first in, first out, so a worker that
+        finished a sentinel has received everything before it. If no other work has come, it is over. On
+        a deadline the workers are asked for sentinels all the same, so that one that is
         stalled is told from one that had nothing to do, and the trial goes on to its verdict.
         """
         if not self.workers:
@@ -57,7 +55,7 @@ class Settling:
                 self._prove_workers(_left(deadline))
                 self._await_quiet("the workers to end the sentinels", deadline)
                 if self._work_seen() == before:
-                    self.record("settled", holding=self.holding)
+                    self.record("settled")
                     return
         except DeadlineExpired as expired:
             self.record("deadline", waited_for=expired.wrong)
@@ -80,7 +78,7 @@ class Settling:
             return False
         if depth.consumers is not None and depth.consumers != len(self.workers):
             return False  # a dead worker's channel is not closed yet: its deliveries are not back
-        return depth.ready + (depth.unacked or 0) == self.holding
+        return depth.ready == 0 and not depth.unacked
 
     def _prove_workers(self, seconds: float) -> None:
         """Have every worker run as many sentinels at once as it can, then let them all finish.

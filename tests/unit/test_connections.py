@@ -67,6 +67,9 @@ class TestOutcomes:
     def test_a_broker_that_was_started_again_flags_what_it_never_delivered(self):
         assert outcome(*fault("kill"), *ran("t", "w", 7, "redelivered=yes"))[0] == {"once": 1}
 
+    def test_a_broker_that_was_only_frozen_flags_truly(self):
+        assert outcome(*fault("freeze"), *ran("t", "w", 7, "redelivered=yes"))[0] == {"redelivered": 1}
+
     def test_a_revoked_task_failed_and_says_so(self):
         assert outcome("w received t", "w acknowledged t", "w revoked t") == ({"failed": 1}, ())
 
