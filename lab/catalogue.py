@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
+from lab.brokers.profile import DEFAULT_PROFILES, names
 from lab.cell import INSTALLED, Cell
 from lab.errors import UsageError
 from lab.judge import Expectation
@@ -104,6 +105,14 @@ class Scenario:
             if not all(agrees(own, name, v) for name, v in given.items() if name in varied):
                 continue
             yield Cell(self.name, profile, celery, merged(own, extra), params, extra)
+
+    def profiles(self) -> list[str]:
+        """The default profiles; those that it is about where none of the default ones can be."""
+
+        def can_be(profile: str) -> bool:
+            return any(self.impossible(cell) is None for cell in self.cells([profile]))
+
+        return list(filter(can_be, DEFAULT_PROFILES)) or list(filter(can_be, names()))
 
     def _check(self, chosen: Mapping[str, str]) -> None:
         axes = {axis.name: axis for axis in self.axes}

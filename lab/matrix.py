@@ -132,22 +132,18 @@ class Run:
     keep: bool = False
     stop: Stop = field(default_factory=threading.Event)
 
-    def trials(self, scenario: Scenario, cells: Sequence[Cell], times: int) -> Iterator[TrialResult]:
-        """Run every cell ``times`` times, side by side, and yield each trial's last attempt.
+    def trials(self, trials: Sequence[Trial]) -> Iterator[TrialResult]:
+        """Run these trials side by side, and yield the last attempt of each as it ends.
 
         Raises what the first broken trial raised, after the others have ended.
         """
         stages = Stages(self.engine, self.stop)
-        profiles = {cell.profile: Profile.load(cell.profile) for cell in cells}
-        queue = [cell for _ in range(times) for cell in fast_boots_first(cells)]
         try:
-            for profile in () if scenario.own_broker else profiles.values():
-                stages.boot(profile)
+            for trial in trials:
+                if not trial.scenario.own_broker:
+                    stages.boot(trial.profile)
             with ThreadPoolExecutor(max_workers=self.jobs, thread_name_prefix="trial") as pool:
-                pending = {
-                    pool.submit(self.once, number, scenario, cell, profiles[cell.profile], stages)
-                    for number, cell in enumerate(queue)
-                }
+                pending = {pool.submit(self._trial, trial, stages) for trial in fast_boots_first(trials)}
                 yield from self._as_they_come(pending)
         finally:
             stages.close()
@@ -279,9 +275,16 @@ def as_ours(error: BaseException) -> LabError:
     return Inconclusive(wrong, "this is a bug of the lab or of the scenario")
 
 
-def fast_boots_first(cells: Sequence[Cell]) -> list[Cell]:
+def planned(scenario: Scenario, cells: Sequence[Cell], times: int) -> list[Trial]:
+    """Every cell once, then every cell again, ``times`` times."""
+    profiles = {label: Profile.load(label) for label in {cell.profile for cell in cells}}
+    everything = [cell for _ in range(times) for cell in cells]
+    return [Trial(number, scenario, cell, profiles[cell.profile]) for number, cell in enumerate(everything)]
+
+
+def fast_boots_first(trials: Sequence[Trial]) -> list[Trial]:
     """Redis answers in half a second, RabbitMQ boots behind the cells of Redis."""
-    return sorted(cells, key=lambda cell: cell.broker != "redis")
+    return sorted(trials, key=lambda trial: trial.cell.broker != "redis")
 
 
 @cache

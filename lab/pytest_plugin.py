@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lab.brokers.profile import DEFAULT_PROFILES, Profile
+from lab.brokers.profile import Profile
 from lab.catalogue import SCENARIOS, Scenario, load_scenarios
 from lab.cell import Cell
 from lab.engine.images import default_celery, ensure, ensure_worker
@@ -92,7 +92,7 @@ class ScenarioFile(pytest.File):
         """One item for each cell; the first that can be is the default one."""
         name = self.path.stem.replace("_", "-")
         scenario = load_scenarios()[name]
-        profiles = self.config.getoption("broker") or DEFAULT_PROFILES
+        profiles = self.config.getoption("broker") or scenario.profiles()
         default: list[pytest.MarkDecorator] = [pytest.mark.default]
         for cell in scenario.cells([Profile.load(label).label for label in profiles]):
             item = CellItem.from_parent(self, name=cell.id, scenario=scenario, cell=cell)

@@ -216,6 +216,15 @@ class Rig:
 
         self.watch.poll(counted, f"the broker to count {consumers} consumers", seconds)
 
+    def age_queue(self) -> None:
+        """Make the queue one that was declared long ago, not in the second before the fault."""
+        self.namespace.remember_queues()
+
+    def delete_dead_queue(self) -> None:
+        """Do what is left to an operator whose queue answers nobody. One that is alive spoils the trial."""
+        self.namespace.delete_dead_queue()
+        self._record("deleted", node=BROKER)
+
     def limit_deliveries(self, times: int) -> None:
         """Have a quorum queue drop what comes back more often than that, by a policy of the broker."""
         self.namespace.limit_deliveries(times)

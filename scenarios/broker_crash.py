@@ -29,6 +29,7 @@ def broker_crash(rig: Rig) -> None:
     phase = rig.cell.params["phase"]
     end = {"crash": crash_broker, "stop": stop_broker}[rig.cell.params["end"]]
     [target] = rig.publish("target")
+    rig.age_queue()
     if phase == "queued":
         moment = rig.queued(target)
         rig.publish("waiting", WAITING)

@@ -48,6 +48,14 @@ class Namespace(ABC):
         """Have quorum queues drop what comes back more often than that."""
         raise NotImplementedError(f"no {type(self).__name__} has quorum queues ({times})")
 
+    def remember_queues(self) -> None:
+        """Have the broker write down now which queues it has. Most do when a queue is declared."""
+        return
+
+    def delete_dead_queue(self) -> None:
+        """Delete a queue that lost its log. Raises :class:`BrokerSilent` when it has not."""
+        raise NotImplementedError(f"the queue of a {type(self).__name__} has no log of its own")
+
     @abstractmethod
     def close(self) -> None:
         """Delete everything in it. A broker that is gone has nothing left to delete."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab import catalogue, cli
+from lab import catalogue
 from lab.catalogue import Axis, Scenario
 from lab.errors import UsageError
 
@@ -57,7 +57,7 @@ def test_what_does_not_exist_is_told_with_what_does(chosen, says):
 
 
 def test_an_unknown_scenario_is_told_the_nearest_name():
-    cli.load_scenarios()
+    catalogue.load_scenarios()
     with pytest.raises(UsageError, match="worker-crash"):
         catalogue.find("worker-crsh")
 
@@ -71,7 +71,7 @@ class TestWorkerCrash:
     """The scenario's own table of expectations, against the words of the design."""
 
     def cells(self, **narrowed):
-        story = cli.load_scenarios()["worker-crash"]
+        story = catalogue.load_scenarios()["worker-crash"]
         return story, list(story.cells(["redis-none"], **narrowed))
 
     def test_a_switch_that_is_not_set_is_off(self):

@@ -9,7 +9,8 @@ import pytest
 import requests
 from docker.errors import APIError, DockerException
 
-from lab import cli, errors
+from lab import errors
+from lab.cli import session
 from lab.engine import programs
 from lab.engine.adapter import translated
 from lab.errors import CleanupFailed, Interrupted, NoEngine
@@ -104,7 +105,7 @@ class Result:
     ],
 )
 def test_a_surprise_outranks_what_is_broken_and_what_is_inconclusive(statuses, broken, code):
-    assert cli.exit_code([Result(status) for status in statuses], broken) == code
+    assert session.exit_code([Result(status) for status in statuses], broken) == code
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from concurrent.futures import Future
 
 import pytest
 
-from lab import cli, errors, matrix
+from lab import errors, matrix
 from lab.brokers import Profile
 from lab.cell import Cell
+from lab.cli import session
 from lab.errors import BrokerSilent, DeadlineExpired, Inconclusive, Interrupted, NoEngine
-from lab.matrix import Run, Stages, as_ours, fast_boots_first
+from lab.matrix import Run, Stages, Trial, as_ours, fast_boots_first
 
 
 class FakeNode:
@@ -79,10 +80,9 @@ def test_a_broker_that_never_answers_is_told_with_its_name(monkeypatch, stages):
 
 
 def test_cells_of_redis_go_first_while_rabbitmq_boots():
-    cells = [
-        Cell("s", profile) for profile in ("rabbitmq-classic", "redis-none", "rabbitmq-quorum", "redis-aof")
-    ]
-    assert [c.profile for c in fast_boots_first(cells)] == [
+    profiles = ("rabbitmq-classic", "redis-none", "rabbitmq-quorum", "redis-aof")
+    trials = [Trial(0, None, Cell("s", profile), None) for profile in profiles]
+    assert [trial.cell.profile for trial in fast_boots_first(trials)] == [
         "redis-none", "redis-aof", "rabbitmq-classic", "rabbitmq-quorum",
     ]  # fmt: skip
 
@@ -141,17 +141,17 @@ class TestInterrupts:
     @pytest.fixture
     def left(self, monkeypatch):
         codes = []
-        monkeypatch.setattr(cli.os, "_exit", codes.append)
+        monkeypatch.setattr(session.os, "_exit", codes.append)
         return codes
 
     def test_during_set_up_the_first_one_breaks_off(self, left):
-        interrupts = cli.Interrupts()
+        interrupts = session.Interrupts()
         with pytest.raises(KeyboardInterrupt):
             interrupts.handle(2, None)
         assert interrupts.stop.is_set()
 
     def test_during_trials_the_first_one_asks_and_the_second_one_leaves(self, left):
-        interrupts = cli.Interrupts()
+        interrupts = session.Interrupts()
         with interrupts.asking_first():
             interrupts.handle(2, None)
         assert (interrupts.stop.is_set(), left) == (True, [])
@@ -160,7 +160,7 @@ class TestInterrupts:
 
     def test_the_second_one_leaves_also_when_the_engine_is_gone(self, left, monkeypatch):
         monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-        interrupts = cli.Interrupts()
+        interrupts = session.Interrupts()
         interrupts.stop.set()
         interrupts.handle(2, None)
         assert errors.INTERRUPTED in left
