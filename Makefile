@@ -9,7 +9,7 @@ LAB := $(VENV)/bin/lab
 NAME ?=
 ARGS ?=
 
-.PHONY: help scenario chaos setup test unit lint bench clean doctor list lock
+.PHONY: help scenario matrix chaos setup test unit lint bench clean doctor list lock
 
 help:
 	@sed -n '1,4s/^# //p' Makefile
@@ -17,6 +17,10 @@ help:
 scenario: $(VENV)/ok
 	@test -n "$(NAME)" || { echo "which one? make scenario NAME=worker-crash"; exit 2; }
 	@$(LAB) run "$(NAME)" $(ARGS)
+
+# Every scenario on the brokers and settings that make sense. ARGS="--quick" takes the first cells of each.
+matrix: $(VENV)/ok
+	@$(LAB) matrix $(ARGS)
 
 # One pytest item for each cell. ARGS="-k late-running -m redis --broker redis-none" narrows.
 chaos: $(VENV)/ok

@@ -23,10 +23,10 @@ from lab.engine.adapter import Engine
 from lab.errors import BrokerSilent, EnvironmentLacks, Inconclusive, Interrupted, LabError
 from lab.judge import Status, judge, verdict_on
 from lab.rig import Evidence, Rig
+from lab.runs import ATTEMPTS
 from lab.store import Store, TrialResult
 from lab.watch import Stop, Watch
 
-ATTEMPTS = 3  # an inconclusive trial is tried again, this often in all
 BROKER_BOOT_SECONDS = 60.0
 WAKE_SECONDS = 0.2
 ROOT = Path(__file__).resolve().parents[1]

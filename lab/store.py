@@ -96,7 +96,7 @@ class Store:
         path = self.folder / result.history
         try:
             _write(path, "\n".join(lines) + "\n")
-            _append(self.folder / TRIALS, result.to_json())
+            append_line(self.folder / TRIALS, result.to_json())
             if result.status is not Status.EXPECTED:
                 _write(path.with_suffix(".log"), "\n".join(f"==== {n}\n{t}" for n, t in errors.items() if t))
         except OSError as error:
@@ -105,7 +105,7 @@ class Store:
             ) from error
 
 
-def _append(path: Path, line: str) -> None:
+def append_line(path: Path, line: str) -> None:
     """One line, whole or not at all; a line that a killed run left unfinished is closed first.
 
     The lock keeps the lines of two threads, or of two labs, apart.

@@ -21,7 +21,7 @@ from lab.engine.images import default_celery
 from lab.errors import LabError, UsageError
 from lab.matrix import planned
 from lab.report import terminal
-from lab.settings import parse
+from lab.settings import Settings, parse
 from lab.store import Store, TrialResult
 
 
@@ -71,9 +71,7 @@ def run(
     celery = celery or default_celery()
     short = {axis: token for axis, token in (("victim", victim), ("phase", phase)) if token}
     chosen = {**dict(_token(text) for text in only), **short}
-    given = dict(parse(assignment) for assignment in assignments)
-    if len(given) < len(assignments):
-        raise UsageError("--set names one setting twice", "give each setting once")
+    given = settings_of(assignments)
     scenario = _scenario(name)
     profiles = [Profile.load(label).label for label in profiles_of(brokers) or scenario.profiles()]
     cells = _possible(scenario, list(scenario.cells(profiles, given, chosen, celery)))
@@ -126,6 +124,14 @@ def show(result: TrialResult) -> None:
     out.print(terminal.line(result), soft_wrap=True)
     for text in terminal.details(result):
         out.print(text, soft_wrap=True)
+
+
+def settings_of(assignments: Sequence[str]) -> Settings:
+    """The settings of every ``--set``. Raises :class:`UsageError` for one that is named twice."""
+    given = dict(parse(assignment) for assignment in assignments)
+    if len(given) < len(assignments):
+        raise UsageError("--set names one setting twice", "give each setting once")
+    return given
 
 
 def profiles_of(brokers: Sequence[str]) -> Sequence[str]:

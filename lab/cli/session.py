@@ -56,8 +56,8 @@ def _sweep(engine: Engine, say: Say) -> None:
 class Interrupts:
     """First Ctrl-C: stop, revert, remove. Second: say what is left, and go at once."""
 
-    def __init__(self) -> None:
-        self.run = secrets.token_hex(4)
+    def __init__(self, run: str | None = None) -> None:
+        self.run = run or secrets.token_hex(4)
         self.stop = threading.Event()
         self._ask = False
 
@@ -88,9 +88,9 @@ class Interrupts:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interrupts]:
+def interruptible(run: str | None = None) -> Iterator[Interrupts]:
     """Handle every signal by which a person or a service ends a program."""
-    interrupts = Interrupts()
+    interrupts = Interrupts(run)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, interrupts.handle) for number in numbers}
     try:
@@ -101,11 +101,17 @@ def interruptible() -> Iterator[Interrupts]:
 
 
 def play(
-    trials: Sequence[Trial], store: Store, celery: str, *, jobs: int | None, keep: bool = False
+    trials: Sequence[Trial],
+    store: Store,
+    celery: str,
+    *,
+    jobs: int | None,
+    keep: bool = False,
+    run: str | None = None,
 ) -> Generator[TrialResult]:
-    """Have everything that these trials need, and yield them as they end."""
+    """Have everything that these trials need, and yield them as they end. ``run`` goes on with a run."""
     tell = functools.partial(say, time.monotonic())
-    with interruptible() as interrupts, engine_for(tell, run=interrupts.run, keep=keep) as engine:
+    with interruptible(run) as interrupts, engine_for(tell, run=interrupts.run, keep=keep) as engine:
         for image in dict.fromkeys(trial.profile.image for trial in trials):
             ensure(engine, image, tell)
         image = ensure_worker(engine, celery, tell)
@@ -115,7 +121,7 @@ def play(
             f"{len(trials)} trials of {cells} cells, {jobs} side by side, "
             f"on engine {engine.version} at {engine.endpoint}"
         )
-        run = Run(
+        lab_run = Run(
             engine=engine,
             store=store,
             image=image,
@@ -125,7 +131,7 @@ def play(
             stop=interrupts.stop,
         )
         with interrupts.asking_first():
-            yield from run.trials(trials)
+            yield from lab_run.trials(trials)
 
 
 def exit_code(results: Sequence[TrialResult], broken: LabError | None) -> int:

@@ -153,6 +153,11 @@ def summary(console: Console, results: Sequence[TrialResult], seconds: float) ->
         console.print(
             Text(f"tuned: {name} = {t['value']} (production: {t['default']}; there, {t['meaning']})", "dim")
         )
+    totals(console, results, seconds)
+
+
+def totals(console: Console, results: Sequence[TrialResult], seconds: float) -> None:
+    """Who was asked, and the count."""
     for versions in sorted({_versions(result) for result in results}):
         console.print(Text(versions, "dim"))
     count = Counter(result.status.value for result in results)

@@ -1,0 +1,140 @@
+"""``lab matrix`` and ``lab merge``: the grid, or a part of it; and its parts put together."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from lab import grid, runs
+from lab.brokers.profile import Profile
+from lab.catalogue import load_scenarios
+from lab.cli.root import RESULTS, main, message, out
+from lab.cli.run import profiles_of, settings_of, show
+from lab.cli.session import exit_code, play
+from lab.engine.images import default_celery
+from lab.errors import LabError, UsageError
+from lab.judge import Status
+from lab.matrix import Trial
+from lab.report import terminal
+from lab.report.progress import Progress
+from lab.store import Store, TrialResult
+
+
+@main.command()
+@click.option("--quick", is_flag=True, help=f"Some {grid.QUICK} cells: the first of every scenario.")
+@click.option("--list", "only_list", is_flag=True, help="Print the ids of the cells, and run nothing.")
+@click.option(
+    "-k", "words", multiple=True, help="Only cells whose id has this word; may be given several times."
+)
+@click.option("--broker", "brokers", multiple=True, help="Only this profile; or all of them everywhere.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A Celery setting.")
+@click.option("--trials", default=1, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--jobs", type=click.IntRange(1, 64), help="Side by side.  [default: three for each core]")
+@click.option("--seed", type=int, help="Shuffle the order of the cells by this number.")
+@click.option("--shard", default="1/1", help="Only part i of n, like 2/5: parts of one grid merge.")
+@click.option("--resume", is_flag=True, help="Go on with the last run in this folder, also a killed one.")
+@click.option("--celery", help="Celery version in the workers.  [default: that of the lock file]")
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Where results go.")
+def matrix(
+    *,
+    only_list: bool,
+    trials: int,
+    jobs: int | None,
+    seed: int | None,
+    shard: str,
+    resume: bool,
+    results: Path,
+    celery: str | None,
+    **which: object,
+) -> None:
+    """Run the grid: every scenario on the brokers and settings that make sense."""
+    celery = celery or default_celery()
+    places, not_run = _places(celery, **which)  # type: ignore[arg-type]
+    whole = grid.Grid(places, trials)
+    part = grid.Shard.parse(shard)
+    if only_list:
+        for place in places:
+            if part.has(place.cell.id):
+                click.echo(place.cell.id)
+        return
+    store = Store(results)
+    store.prepare()
+    asked = runs.GridRun(
+        secrets.token_hex(4), whole.id, [p.cell.id for p in places], trials, str(part), seed, not_run
+    )
+    run = _resumed(results, asked) if resume else asked
+    finished = runs.finished(results, run.run)
+    left = grid.left(whole, part, finished, run.seed)
+    if not resume:
+        runs.begin(results, run)
+    if not left:
+        out.print(f"run {run.run} is finished: all of its {len(finished)} trials are stored")
+        sys.exit(0)
+    sys.exit(_run(left, run.run, store, celery, jobs))
+
+
+def _places(
+    celery: str, *, quick: bool, words: Sequence[str], brokers: Sequence[str], assignments: Sequence[str]
+) -> tuple[list[grid.Place], dict[str, str]]:
+    """The cells asked for, and the reasons of those among them that cannot be."""
+    profiles = [Profile.load(label).label for label in profiles_of(brokers)]
+    found = list(
+        grid.matching(grid.everything(load_scenarios(), profiles, settings_of(assignments), celery), words)
+    )
+    possible = [place for place in found if place.impossible is None]
+    if not possible:
+        raise UsageError("no cell is left", "see: lab matrix --list")
+    if quick:
+        return grid.quick(possible), {}
+    return possible, {place.cell.id: place.impossible for place in found if place.impossible}
+
+
+def _resumed(results: Path, asked: runs.GridRun) -> runs.GridRun:
+    """The last run, if it is a run of the same grid. Raises :class:`UsageError`."""
+    last = runs.latest(results)
+    if (last.grid, last.shard) != (asked.grid, asked.shard):
+        wrong = f"run {last.run} is of another grid: {len(last.cells)} cells, shard {last.shard}"
+        raise UsageError(wrong, "resume with the options that it was started with, and the same lab")
+    return last
+
+
+def _run(
+    left: Sequence[tuple[int, grid.Place]], run: str, store: Store, celery: str, jobs: int | None
+) -> int:
+    """Run what is left; the exit code."""
+    started = time.monotonic()
+    profiles = {label: Profile.load(label) for label in {place.cell.profile for _, place in left}}
+    trials = [Trial(n, place.scenario, place.cell, profiles[place.cell.profile]) for n, place in left]
+    done: list[TrialResult] = []
+    broken: LabError | None = None
+    with Progress(out, len(trials)) as progress:
+        try:
+            with closing(play(trials, store, celery, jobs=jobs, run=run)) as ending:
+                for result in ending:
+                    done.append(result)
+                    progress.advance(result)
+                    if not progress.live or result.status is not Status.EXPECTED:
+                        show(result)
+        except LabError as error:
+            broken = error
+    terminal.totals(out, done, time.monotonic() - started)
+    if broken is not None:
+        message(broken)
+    if len(done) < len(trials):
+        out.print(f"{len(trials) - len(done)} trials are left: go on with --resume")
+    return exit_code(done, broken)
+
+
+@main.command()
+@click.argument("shards", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--into", required=True, type=click.Path(path_type=Path), help="A new folder.")
+@click.option("--mixed", is_flag=True, help="Also where versions differ.")
+def merge(shards: Sequence[Path], into: Path, *, mixed: bool) -> None:
+    """Put the results folders of all shards of one grid together."""
+    out.print(f"{runs.merge(shards, into, mixed=mixed)} trials in {into}")
