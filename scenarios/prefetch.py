@@ -1,4 +1,4 @@
-"""A worker with a long task dies: how many tasks had waited behind it, while another could have run them?
+"""A worker with a long task dies: tasks that it had fetched ahead had waited behind it, run by nobody.
 
 In production: a queue of short and long tasks, a worker that fetched what it could not run, and a scale-up
 that changes nothing because the new workers find the queue empty.

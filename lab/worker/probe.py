@@ -51,8 +51,8 @@ class ProbedRequest(Request):
                 self._booked.append(self)
                 if self.loop is None or self.message.acknowledged:
                     self._tell()
-                else:  # one turn sends what was booked in any order, so the one after it has sent this
-                    self.loop.call_soon(self.loop.call_soon, self._tell)
+                else:  # a turn of the loop sends what is booked, in any order, and fires timers after that
+                    self.loop.call_soon(self.loop.call_later, 0, self._tell)
 
     def _tell(self) -> None:
         if self in self._booked:
