@@ -54,9 +54,9 @@ def expected(cell: Cell) -> Expectation:
 
 THE_WORKER_ENDS = Surprise(
     documented="broker_connection_retry: a worker that lost its connection tries to connect again",
-    observed="a worker on Redis with an unacknowledged task may end instead, with exit code 1 (4 of 10 here), "
-    "and its task runs twice: it closes the channel a second time, to put the task back, when its connection is already taken apart, and meets "
-    "AttributeError: 'NoneType' object has no attribute 'hostname'",
+    observed="a worker on Redis with an unacknowledged task may end instead, with exit code 1 (4 of 10), "
+    "and the task runs twice: to put it back, it closes the channel again when the connection is taken apart "
+    "already (AttributeError: 'NoneType' object has no attribute 'hostname')",
     source="https://docs.celeryq.dev/en/stable/userguide/configuration.html#broker-connection-retry; "
     "kombu 5.7.0 transport/redis.py: _connparams; celery 5.7.0 worker/worker.py: start",
 )
