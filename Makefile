@@ -56,4 +56,4 @@ $(VENV)/ok: requirements.lock pyproject.toml setup-venv.sh
 	@touch $@
 
 lock: $(VENV)/ok
-	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --group dev pyproject.toml -o requirements.lock
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --group dev --group worker pyproject.toml -o requirements.lock

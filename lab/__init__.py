@@ -9,6 +9,7 @@ from lab.nodes import Moment, Proxy, Publisher, Worker
 from lab.rig import Rig
 from lab.verbs import (
     close_connections,
+    control_shutdown,
     crash_broker,
     cut,
     cut_wire,
@@ -37,6 +38,7 @@ __all__ = [
     "Surprise",
     "Worker",
     "close_connections",
+    "control_shutdown",
     "crash_broker",
     "cut",
     "cut_wire",

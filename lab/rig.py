@@ -125,7 +125,9 @@ class Rig:
         own = merged(self._settings, overrides, self.cell.extra, settings or {})
         self._tune(name, {k: v for k, v in overrides.items() if k not in self.cell.extra})
         self._tuned.update((change.setting, change) for change in tuned(settings or {}))
-        command = (*WORKER_COMMAND, "--pool", str(self.cell["worker_pool"]), *options)
+        # On the command line, and not in the settings: Celery patches for gevent before it reads these.
+        pool = str(own.pop("worker_pool", self.cell["worker_pool"]))
+        command = (*WORKER_COMMAND, "--pool", pool, *options)
         node = self._nodes.start(
             name, command, self._with_url(own, through), hold=hold, memory=memory, environment=environment
         )
@@ -135,8 +137,9 @@ class Rig:
             self._nodes,
             hold,
             prefetch_limit=int(str(self.cell["worker_prefetch_multiplier"])) * concurrency,
-            concurrency=1 if self.cell["worker_pool"] == "solo" else concurrency,
-            acks_late=bool(self.cell["task_acks_late"]),
+            concurrency=1 if pool == "solo" else concurrency,
+            # A solo worker runs the task in its loop, which sends an early acknowledgement after it.
+            acks_late=bool(self.cell["task_acks_late"]) or pool == "solo",
         )
         self._workers.append(worker)
         if wait:  # one that is not waited for is one that will not come up
@@ -224,6 +227,23 @@ class Rig:
         """Do what is left to an operator whose queue answers nobody. One that is alive spoils the trial."""
         self.namespace.delete_dead_queue()
         self._record("deleted", node=BROKER)
+
+    def broker_holds(self, ready: int, unacked: int) -> None:
+        """Wait until the broker has so many tasks waiting, and so many out with workers without an answer.
+
+        Unlike :meth:`Worker.prefetches` it sees what a worker was given and has not read. RabbitMQ before
+        3.12 does not tell at once what is out; then what waits decides.
+        """
+
+        def held() -> bool:
+            try:
+                depth = self.namespace.depth()
+            except BrokerSilent:
+                return False
+            return depth.ready == ready and depth.unacked in (None, unacked)
+
+        what = f"the broker to hold {ready} tasks, with {unacked} more unacknowledged"
+        self.watch.poll(held, what, PHASE_SECONDS)
 
     def limit_deliveries(self, times: int) -> None:
         """Have a quorum queue drop what comes back more often than that, by a policy of the broker."""

@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping
 
 from lab.brokers.base import Broker
 from lab.errors import BrokerSilent
-from lab.faults import CloseConnections, Cut, Fault, Freeze, KillChild, KillNode, Signal, Stop, Wire
+from lab.faults import (
+    CloseConnections,
+    ControlShutdown,
+    Cut,
+    Fault,
+    Freeze,
+    KillChild,
+    KillNode,
+    Signal,
+    Stop,
+    Wire,
+)
 from lab.judge import BROKER
 from lab.nodes import Handle, Proxy, Worker
 from lab.rig import Rig
@@ -29,6 +40,15 @@ def send_signal(worker: Worker, number: str, *, heard: str = "shutting-down") ->
     after it has waited; on SIGQUIT it says ``signalled`` before.
     """
     return Signal(worker.name, target=worker.node, number=number, heard=lambda: worker.count(heard))
+
+
+def control_shutdown(worker: Worker) -> Fault:
+    """``celery control shutdown``: every worker of the trial is told to leave, through the broker.
+
+    It announces nothing (celery 5.7.0 ``worker/control.py``: shutdown raises WorkerShutdown), so the proof
+    is that it stops to consume.
+    """
+    return ControlShutdown(worker.name, target=worker.node, heard=lambda: worker.count("disconnected"))
 
 
 def freeze(node: Handle) -> Fault:

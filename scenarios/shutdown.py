@@ -1,10 +1,20 @@
-"""A worker is told to leave: warm, cold, soft, twice, or by a signal that was remapped.
+"""A worker is told to leave: warm, cold, soft, twice, by a remapped signal, or by remote control.
 
 In production: a deployment, a scale-down, a node that is drained, Ctrl+C. Kubernetes sends SIGTERM, and
 SIGKILL after ``terminationGracePeriodSeconds``: that end is the story of worker-crash.
 """
 
-from lab import EARLY_LATE_OR_REJECT, Axis, Cell, Expectation, Rig, Surprise, scenario, send_signal
+from lab import (
+    EARLY_LATE_OR_REJECT,
+    Axis,
+    Cell,
+    Expectation,
+    Rig,
+    Surprise,
+    control_shutdown,
+    scenario,
+    send_signal,
+)
 
 PREFETCHED = 3
 
@@ -18,6 +28,7 @@ HOW = Axis(
         "twice": {},
         "int-twice": {},
         "remapped": {},
+        "control": {},
     },
 )
 SIGNALS = {
@@ -28,6 +39,7 @@ SIGNALS = {
     "twice": ["SIGTERM", "SIGQUIT"],
     "int-twice": ["SIGINT", "SIGINT"],
     "remapped": ["SIGTERM"],
+    "control": [],
 }
 COLD_EXITS_0 = Surprise(
     documented="worker_shutting_down: exitcode is the code that will be used when the main process exits, "
@@ -36,6 +48,7 @@ COLD_EXITS_0 = Surprise(
     source="celery 5.7.0 worker/worker.py: start answers WorkerTerminate with terminate, which sets no exit "
     "code; a warm shutdown that had begun keeps its own",
 )
+LETS_FINISH = ("warm", "soft", "control")
 WARM_FIRST = ("warm", "twice", "int-twice")
 
 
@@ -52,13 +65,16 @@ def shutdown(rig: Rig) -> None:
     moment = victim.reaches("running", target)
     rig.publish("prefetched", PREFETCHED)
     victim.prefetches(1 + PREFETCHED)
-    first, *again = SIGNALS[how]
-    rig.inject(send_signal(victim, first, heard="signalled" if how == "soft" else "shutting-down"), moment)
+    heard = "signalled" if how == "soft" else "shutting-down"
+    if how == "control":
+        rig.inject(control_shutdown(victim), moment)
+    for number in SIGNALS[how][:1]:
+        rig.inject(send_signal(victim, number, heard=heard), moment)
     if how in WARM_FIRST:
         victim.says("draining")  # it waits for its task; a signal that meets it before may hang it
-    for number in again:
+    for number in SIGNALS[how][1:]:
         rig.inject(send_signal(victim, number), moment)
-    if how in ("warm", "soft"):
+    if how in LETS_FINISH:
         victim.release()
     victim.exits(30)
     rig.worker("rescuer")
@@ -78,7 +94,7 @@ def cannot(cell: Cell) -> str | None:
 def expected(cell: Cell) -> Expectation:
     """Whoever leaves gives back what it had not begun; what becomes of the running task depends."""
     how, late = cell.params["how"], cell["task_acks_late"]
-    if how in ("warm", "soft"):
+    if how in LETS_FINISH:
         target, because = "once", "the worker waited for its running task before it left"
         source = "celery 5.7.0 concurrency/prefork.py: on_stop; worker/worker.py: wait_for_soft_shutdown"
     else:
@@ -94,5 +110,5 @@ def expected(cell: Cell) -> Expectation:
         because=because,
         source=f"{source}; kombu 5.7.0 transport/virtual/base.py: Channel.close gives back on Redis too",
         facts={"exits": "victim 1" if how == "int-twice" else "victim 0"},
-        surprise=None if how in ("warm", "int-twice") else COLD_EXITS_0,
+        surprise=None if how in ("warm", "int-twice", "control") else COLD_EXITS_0,
     )

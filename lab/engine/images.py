@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import requests
@@ -30,6 +30,9 @@ REGISTRY = "https://registry-1.docker.io/v2/"
 REGISTRY_SECONDS = 3.0
 INDEX = "https://pypi.org/simple"
 INDEX_SECONDS = 20.0
+#: With what a worker's Celery is installed. The gevent pool needs a gevent that has a wheel for this Python:
+#: there is none from before November 2022 (pypi.org/project/gevent/22.10.2).
+EXTRAS, EXTRAS_BEFORE_GEVENT, GEVENT_SINCE = "redis,gevent", "redis", datetime(2022, 11, 1, tzinfo=UTC)
 WORKER_COMMIT = "ENV PYTHONPATH=/opt/lab/site:/opt/lab"
 
 
@@ -126,7 +129,7 @@ def worker_image(celery: str) -> str:
     digest = hashlib.sha256()
     for path in _worker_files():
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    digest.update(f"{PYTHON_BASE} {WORKER_COMMIT}".encode())
+    digest.update(f"{PYTHON_BASE} {WORKER_COMMIT} {EXTRAS}".encode())
     if celery == default_celery():
         digest.update(LOCK.read_bytes())
     return f"celery-lab-worker:{celery}-{digest.hexdigest()[:12]}"
@@ -157,12 +160,14 @@ def _install(engine: Engine, celery: str, folder: Path) -> None:
     machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(arch := str(engine.info()["Architecture"]), arch)
     command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--target", str(folder)]
     command += ["--python-version", PYTHON_VERSION, "--python-platform", f"{machine}-manylinux_2_28"]
+    extras = EXTRAS
     if celery == default_celery():
         command += ["--constraint", str(LOCK)]
     else:
         day_after = release_date(celery) + timedelta(days=1)
         command += ["--exclude-newer", day_after.strftime("%Y-%m-%dT%H:%M:%SZ")]
-    run([*command, f"celery[redis]=={celery}"], f"install Celery {celery}")
+        extras = EXTRAS if day_after > GEVENT_SINCE else EXTRAS_BEFORE_GEVENT
+    run([*command, f"celery[{extras}]=={celery}"], f"install Celery {celery}")
 
 
 def _pack(site: Path) -> bytes:

@@ -28,7 +28,15 @@ RECORDED_PACKAGES = ("celery", "kombu", "billiard", "amqp", "redis", "vine")
 
 
 class ProbedRequest(Request):
-    """Reports what the worker's main process does with one delivery."""
+    """Reports what the worker's main process does with one delivery.
+
+    A worker with an event loop only books an acknowledgement, and its loop sends it: at once where the loop
+    is free, after the task where the loop itself runs it (celery 5.7.0 ``worker/consumer/consumer.py``:
+    call_soon_ack; ``concurrency/solo.py``). It is told when it was sent, or when the connection was lost.
+    """
+
+    loop: ClassVar[Any] = None  # while it turns: before and after, whoever books is told at once
+    _booked: ClassVar[list[ProbedRequest]] = []
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         emit("accepted", self.id, child=pid)
@@ -40,7 +48,23 @@ class ProbedRequest(Request):
             super().acknowledge()
         finally:  # an error of the connection is logged or raised: kombu 5.7.0 message.py, ack_log_error
             if first:
-                emit("acknowledged", self.id, sent=bool(self.message.acknowledged))
+                self._booked.append(self)
+                if self.loop is None or self.message.acknowledged:
+                    self._tell()
+                else:  # a turn of the loop sends what is booked, in any order, and fires timers after that
+                    self.loop.call_soon(self.loop.call_later, 0, self._tell)
+
+    def _tell(self) -> None:
+        if self in self._booked:
+            self._booked.remove(self)
+            emit("acknowledged", self.id, sent=bool(self.message.acknowledged))
+
+    @classmethod
+    def loop_ends(cls) -> None:
+        """Tell of everything that is booked and will not be sent on this connection, or not by the loop."""
+        cls.loop = None
+        for request in list(cls._booked):
+            request._tell()  # noqa: SLF001  (its own class)
 
     def reject(self, requeue: bool = False) -> None:
         first = not self.acknowledged
@@ -111,10 +135,12 @@ class Connection(bootsteps.StartStopStep):
         signal.signal(signal.SIGUSR2, lambda *_: emit("state", **description(consumer)))
 
     def start(self, consumer: Any) -> None:
+        ProbedRequest.loop = consumer.hub
         emit("consuming", prefetch=consumer.initial_prefetch_count)
 
     def stop(self, consumer: Any) -> None:
         HoldingConsumer.forget()
+        ProbedRequest.loop_ends()
         emit("disconnected", **description(consumer))
         if state.should_stop is not None and state.should_stop is not False:  # 0 is an exit code
             # Only the wait for the pool fires timers now (celery 5.7.0 concurrency/prefork.py: on_stop).

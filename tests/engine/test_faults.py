@@ -12,7 +12,7 @@ from lab.engine.images import PYTHON_BASE
 from lab.errors import BrokerSilent
 from lab.faults import CloseConnections, Cut, Freeze, KillChild, KillNode, Stop
 from lab.faults.base import LASTING
-from lab.verbs import cut_wire, freeze_wire, send_signal
+from lab.verbs import control_shutdown, cut_wire, freeze_wire, send_signal
 from lab.watch import Watch
 
 from .conftest import SLEEPER
@@ -204,6 +204,17 @@ def test_a_signal_is_proved_by_the_workers_own_word(rigs):
     until(lambda: fault.proof() is not None)
     worker.exits()
     assert not worker.alive
+
+
+def test_a_shutdown_by_remote_control_is_proved_when_the_worker_stops_to_consume(rigs):
+    rig = rigs()
+    worker = rig.worker("w")
+    fault = control_shutdown(worker)
+    assert fault.proof() is None
+    fault.inject()
+    until(lambda: fault.proof() is not None)
+    worker.exits()
+    assert fault.reverted() == LASTING
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,3 +113,54 @@ def test_an_order_that_is_still_being_written_is_not_read(tmp_path):
     order.write_text(json.dumps([{"id": "t"}]) + "\n")
     reader.join(5)
     assert found == [[{"id": "t"}]]
+
+
+class Loop:
+    """An event loop that does on each turn what was booked before it, the latest first, then its timers."""
+
+    def __init__(self):
+        self.ready, self.timers = [], []
+
+    def call_soon(self, call, *args):
+        self.ready.append((call, args))
+
+    def turn(self):
+        ready, self.ready = self.ready, []
+        for call, args in reversed(ready):
+            call(*args)
+        while self.timers:
+            self.timers.pop()()
+
+    def call_later(self, _seconds, call):
+        self.timers.append(call)
+
+
+@pytest.fixture
+def booking(monkeypatch):
+    """A delivery whose acknowledgement the loop sends, and what the probe tells of it."""
+    from lab.worker import probe
+
+    told, loop = [], Loop()
+    monkeypatch.setattr(probe, "emit", lambda name, task, **detail: told.append((name, detail["sent"])))
+    monkeypatch.setattr(probe.ProbedRequest, "loop", loop)
+    request = probe.ProbedRequest.__new__(probe.ProbedRequest)
+    message = SimpleNamespace(acknowledged=False)
+    request.id, request._message, request._connection_errors = "t", message, ()
+    request._on_ack = lambda *_: loop.call_soon(setattr, message, "acknowledged", True)
+    request.acknowledge()
+    return told, loop, probe.ProbedRequest
+
+
+def test_an_acknowledgement_is_told_when_the_loop_has_sent_it(booking):
+    told, loop, _ = booking
+    assert told == []
+    loop.turn()
+    assert told == [("acknowledged", True)]
+
+
+def test_an_acknowledgement_that_is_still_booked_when_the_loop_ends_is_told_as_not_sent(booking):
+    told, loop, request_class = booking
+    request_class.loop_ends()
+    assert told == [("acknowledged", False)]
+    loop.turn()
+    assert len(told) == 1
