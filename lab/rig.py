@@ -221,6 +221,14 @@ class Rig:
         self.namespace.limit_deliveries(times)
         self._tune(BROKER, {"delivery-limit": times})
 
+    def limit_unacknowledged(self, seconds: float, look_every: float) -> None:
+        """Have RabbitMQ close channels that leave a delivery unacknowledged for longer than that.
+
+        Both in seconds; ask before a worker starts. It holds for the whole broker: have one of your own.
+        """
+        self.namespace.limit_unacknowledged(seconds, look_every)
+        self._tune(BROKER, {"consumer_timeout": seconds, "channel_tick_interval": look_every})
+
     # --- faults ---------------------------------------------------------------------------------
 
     def inject(self, fault: Fault, moment: Moment | None = None) -> Fault:

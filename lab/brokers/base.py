@@ -48,6 +48,10 @@ class Namespace(ABC):
         """Have quorum queues drop what comes back more often than that."""
         raise NotImplementedError(f"no {type(self).__name__} has quorum queues ({times})")
 
+    def limit_unacknowledged(self, seconds: float, look_every: float) -> None:
+        """Have the broker close channels that leave a delivery unacknowledged for longer than that."""
+        raise NotImplementedError(f"no {type(self).__name__} has consumer_timeout ({seconds}, {look_every})")
+
     @abstractmethod
     def close(self) -> None:
         """Delete everything in it. A broker that is gone has nothing left to delete."""
