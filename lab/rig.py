@@ -12,6 +12,7 @@ from lab.brokers.profile import Profile
 from lab.cell import Cell
 from lab.engine.adapter import Engine
 from lab.errors import BrokerSilent, EngineGone, Inconclusive
+from lab.evidence import KILLS
 from lab.faults import Fault
 from lab.history import Backlog, Event, Scalar
 from lab.judge import BROKER, SENTINEL
@@ -248,7 +249,7 @@ class Rig:
             timer.start()
         fault.inject()
         self._record("landed", task, **about, proof=self._await(fault.proof, fault))
-        if fault.name == "kill" and not fault.pid and fault.node != BROKER:
+        if fault.name in KILLS and not fault.pid and fault.node != BROKER:
             self._nodes.gone.add(fault.node)
         return fault
 

@@ -337,6 +337,8 @@ class Engine:
 
     def start(self, spec: NodeSpec) -> Node:
         """Create and start a node. Raises :class:`PortTaken`, :class:`ImageMissing`, ..."""
+        if spec.memory and not self.info().get("MemoryLimit"):
+            raise EnvironmentLacks("this engine cannot limit the memory of a node", "see: docker info")
         bindings = {port: (LOOPBACK, public) for port, public in spec.ports.items()}
         with translated(f"start {spec.name}"):
             host = self._api.create_host_config(

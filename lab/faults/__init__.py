@@ -5,8 +5,20 @@ from __future__ import annotations
 from lab.faults.base import Fault
 from lab.faults.freeze import Freeze
 from lab.faults.kill import KillChild, KillNode, Stop
+from lab.faults.memory import OutOfMemory
 from lab.faults.network import CloseConnections, Cut
 from lab.faults.signals import Signal
 from lab.faults.wire import Wire
 
-__all__ = ["CloseConnections", "Cut", "Fault", "Freeze", "KillChild", "KillNode", "Signal", "Stop", "Wire"]
+__all__ = [
+    "CloseConnections",
+    "Cut",
+    "Fault",
+    "Freeze",
+    "KillChild",
+    "KillNode",
+    "OutOfMemory",
+    "Signal",
+    "Stop",
+    "Wire",
+]
