@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.catalogue import EARLY_LATE_OR_REJECT, EARLY_OR_LATE, Axis, Scenario, scenario
 from lab.cell import Cell
+from lab.engine.adapter import DISK
 from lab.judge import Expectation, Outcome, Surprise
 from lab.nodes import Moment, Proxy, Publisher, Worker
 from lab.rig import Rig
@@ -24,6 +25,7 @@ from lab.verbs import (
 )
 
 __all__ = [
+    "DISK",
     "EARLY_LATE_OR_REJECT",
     "EARLY_OR_LATE",
     "Axis",

@@ -62,6 +62,7 @@ class Nodes:
     record: Recorder
     gone: set[str] = field(default_factory=set)
     _all: list[Node] = field(default_factory=list)
+    _disks: list[str] = field(default_factory=list)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "nodes"))
 
     def start(
@@ -72,6 +73,7 @@ class Nodes:
         *,
         hold: str | None = None,
         memory: int | None = None,
+        disk: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Node:
         """Start a node of the worker image, and follow what it writes."""
@@ -86,12 +88,18 @@ class Nodes:
             user=UNPRIVILEGED_USER,
             unprivileged=True,
             memory=memory,
+            disk=disk,
         )
         self.watch.check()
         node = self.engine.start(spec)
         self._all.append(node)
         self.watch.follow(node)
         return node
+
+    def disk(self, name: str) -> str:
+        """Make a disk that outlives the nodes that see it."""
+        self._disks.append(self.engine.create_volume(f"{self.tag}-{name}"))
+        return self._disks[-1]
 
     def await_ready(self, name: str) -> None:
         """Wait until a node has said that it is ready."""
@@ -149,10 +157,12 @@ class Nodes:
         return found
 
     def remove(self) -> None:
-        """Remove every node."""
+        """Remove every node and disk."""
         self._threads.shutdown(wait=True)
         for node in self._all:
             node.remove()
+        for disk in self._disks:
+            self.engine.remove_volume(disk)
 
 
 @dataclass(slots=True)

@@ -112,6 +112,7 @@ class Rig:
         through: Proxy | None = None,
         settings: Settings | None = None,
         memory: int | None = None,
+        disk: str | None = None,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         wait: bool = True,
@@ -119,7 +120,7 @@ class Rig:
         """Start a worker and wait until it consumes. ``hold`` closes its gate at that phase.
 
         ``through`` puts a proxy between it and its broker; ``settings`` are for it alone; ``memory`` is its
-        limit in bytes; ``options`` go to ``celery worker``.
+        limit in bytes, ``disk`` what it sees at DISK; ``options`` go to ``celery worker``.
         """
         hour_has_passed = after_visibility_timeout and self.cell.broker == "redis"
         overrides = HOUR_HAS_PASSED if hour_has_passed else {}
@@ -127,8 +128,9 @@ class Rig:
         self._tune(name, {k: v for k, v in overrides.items() if k not in self.cell.extra})
         self._tuned.update((change.setting, change) for change in tuned(settings or {}))
         command = (*WORKER_COMMAND, "--pool", str(self.cell["worker_pool"]), *options)
+        url = self._with_url(own, through)
         node = self._nodes.start(
-            name, command, self._with_url(own, through), hold=hold, memory=memory, environment=environment
+            name, command, url, hold=hold, memory=memory, disk=disk, environment=environment
         )
         concurrency = int(str(own["worker_concurrency"]))
         worker = Worker(
@@ -165,6 +167,10 @@ class Rig:
         self._nodes.await_ready(WIRE)
         return Proxy(node, self._nodes)
 
+    def disk(self, name: str) -> str:
+        """Make a disk that outlives the nodes that see it, each at the path DISK."""
+        return self._nodes.disk(name)
+
     # --- tasks ----------------------------------------------------------------------------------
 
     def publish(
@@ -192,6 +198,12 @@ class Rig:
         if wait:
             publisher.was_told(ids)
         return ids
+
+    def revoke(self, task: str, workers: int = 1) -> None:
+        """Revoke a task, and wait until so many workers have answered that they will not run it."""
+        publisher = self._default_publisher()
+        publisher.order([{"id": task, "revoke": workers}])
+        publisher.says("revocation-known", task)
 
     def queued(self, task: str) -> Moment:
         """Wait until the broker holds this task, and nobody else does yet."""

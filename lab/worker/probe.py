@@ -28,7 +28,14 @@ RECORDED_PACKAGES = ("celery", "kombu", "billiard", "amqp", "redis", "vine")
 
 
 class ProbedRequest(Request):
-    """Reports what the worker's main process does with one delivery."""
+    """Reports what the worker's main process does with one delivery.
+
+    Celery makes one of each delivery, and sends ``task_received`` only if it is not revoked already.
+    """
+
+    def __init__(self, *about: Any, **options: Any) -> None:
+        super().__init__(*about, **options)
+        emit("received", self.id, redelivered=bool(self.delivery_info.get("redelivered")))
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         emit("accepted", self.id, child=pid)
@@ -171,11 +178,6 @@ def _announce(number: signal.Signals) -> None:
 @signals.worker_process_init.connect
 def _child_started(**_: Any) -> None:
     emit("child")
-
-
-@signals.task_received.connect
-def _received(request: Any, **_: Any) -> None:
-    emit("received", request.id, redelivered=bool(request.delivery_info.get("redelivered")))
 
 
 @signals.task_prerun.connect
