@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from lab.engine.adapter import Engine, Node, NodeSpec
+from lab.engine.adapter import DISK, Engine, Node, NodeSpec
 from lab.errors import DeadlineExpired, EngineGone, Inconclusive, NodeDead
 from lab.evidence import at_rest, is_held
 from lab.history import LAB, Event, Scalar, parse_log
@@ -27,6 +27,10 @@ INBOX = "/opt/lab/inbox"
 UNPRIVILEGED_USER = "65534:65534"  # nobody: in every Debian, and Celery looks the group up
 PUBLISHER_COMMAND = ("python3", "-m", "worker.publisher")
 PROXY_COMMAND = ("python3", "-m", "worker.proxy")
+BEAT_COMMAND = (
+    *("python3", "-m", "celery", "--quiet", "-A", "worker.app", "beat", "--loglevel", "WARNING"),
+    *("--scheduler", "worker.beat:ProbedScheduler", "--schedule", f"{DISK}/schedule"),
+)
 
 
 @dataclass(slots=True)

@@ -17,9 +17,11 @@ from lab.faults import Fault
 from lab.history import Backlog, Event, Scalar
 from lab.judge import BROKER, SENTINEL
 from lab.nodes import (
+    BEAT_COMMAND,
     PHASE_SECONDS,
     PROXY_COMMAND,
     PUBLISHER_COMMAND,
+    Handle,
     Moment,
     Nodes,
     Proxy,
@@ -35,6 +37,7 @@ SETTLE_SECONDS = 20.0
 HEAL_SECONDS = 20.0
 PUBLISHER = "publisher"
 WIRE = "wire"
+TASK = "lab.work"  # the only task that nodes know (lab/worker/app.py)
 
 #: What every worker of the lab has. Gossip and mingle only add a second of start-up: they exchange
 #: revoked ids and clocks, and take no part in delivery (celery 5.7.0 ``worker/consumer/mingle.py``).
@@ -159,6 +162,22 @@ class Rig:
         own = merged(self._settings, settings or {})
         node = self._nodes.start(name, PUBLISHER_COMMAND, self._with_url(own, through), hold=hold)
         return Publisher(node, self._nodes, hold)
+
+    def beat(
+        self, name: str, *, every: float, ticks: int, disk: str | None = None, options: Sequence[str] = ()
+    ) -> Handle:
+        """Start a beat whose only entry is due ``every`` so many seconds, and stops it after ``ticks``.
+
+        Its schedule file is on ``disk``, or it has one of its own that nobody sees again; ``options`` go to
+        ``celery beat``.
+        """
+        schedule = {"beat_schedule": {"tick": {"task": TASK, "schedule": every}}}
+        own = self._with_url(merged(self._settings, schedule), None)
+        hold = f"tick-{ticks + 1}"
+        node = self._nodes.start(name, (*BEAT_COMMAND, *options), own, hold=hold, disk=disk)
+        self._nodes.await_ready(name)
+        self._record("beat-up", node=name, every=every)
+        return Handle(node, self._nodes, hold)
 
     def proxy(self) -> Proxy:
         """Start a wire that workers and publishers can be put behind."""
