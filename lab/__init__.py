@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.catalogue import EARLY_LATE_OR_REJECT, EARLY_OR_LATE, Axis, Scenario, scenario
 from lab.cell import Cell
+from lab.engine.adapter import DISK
 from lab.judge import Expectation, Outcome, Surprise
 from lab.nodes import Moment, Proxy, Publisher, Worker
 from lab.rig import Rig
@@ -13,6 +14,7 @@ from lab.verbs import (
     crash_broker,
     cut,
     cut_wire,
+    exhaust_memory,
     freeze,
     freeze_broker,
     freeze_wire,
@@ -24,6 +26,7 @@ from lab.verbs import (
 )
 
 __all__ = [
+    "DISK",
     "EARLY_LATE_OR_REJECT",
     "EARLY_OR_LATE",
     "Axis",
@@ -42,6 +45,7 @@ __all__ = [
     "crash_broker",
     "cut",
     "cut_wire",
+    "exhaust_memory",
     "freeze",
     "freeze_broker",
     "freeze_wire",

@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from lab.history import LAB, Backlog, Event, in_order
 
+OUT_OF_MEMORY = "out-of-memory"
+KILLS = ("kill", OUT_OF_MEMORY)  # the faults that end a process, or with pid 0 a whole node
 WHOLE_NODE = 0  # an inject event with this pid struck every process of the node
 
 
@@ -177,6 +179,6 @@ def dead_nodes(history: Iterable[Event]) -> set[str]:
     killed = (
         event
         for event in lab_events(history, "landed")
-        if event.detail.get("fault") == "kill" and event.detail.get("pid") == WHOLE_NODE
+        if event.detail.get("fault") in KILLS and event.detail.get("pid") == WHOLE_NODE
     )
     return {str(event.detail.get("node")) for event in (*killed, *lab_events(history, "exited"))}

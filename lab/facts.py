@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lab.evidence import dead_nodes, lab_events
-from lab.history import Event, Scalar
+from lab.history import Event, Scalar, in_order
 
 TARGET = "target"
 
@@ -37,7 +37,22 @@ def waited(history: Sequence[Event]) -> Scalar:
     return ", ".join(f"{node} {times}" for node, times in sorted(waiting.items()))
 
 
-FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {f.__name__: f for f in (runs, exits, waited)}
+def sent(history: Sequence[Event]) -> Scalar:
+    """How many ticks each beat sent: ``first 2, second 2``."""
+    ticks = Counter(e.node for e in _ticks(history))
+    return ", ".join(f"{node} {times}" for node, times in sorted(ticks.items()))
+
+
+def _ticks(history: Iterable[Event]) -> list[Event]:
+    """What beats published, in order of time."""
+    events = list(history)
+    beats = {e.detail.get("node") for e in lab_events(events, "beat-up")}
+    return [e for e in in_order(events) if e.name == "asked" and e.node in beats]
+
+
+FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {
+    f.__name__: f for f in (runs, exits, waited, sent)
+}
 
 
 def facts_of(history: Sequence[Event]) -> dict[str, Scalar]:

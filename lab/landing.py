@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.evidence import WHOLE_NODE
+from lab.evidence import KILLS, OUT_OF_MEMORY, WHOLE_NODE
 from lab.history import LAB, Event
 
 
@@ -30,11 +30,13 @@ def why_missed(history: Sequence[Event], inject: Event) -> str | None:
     holder = reached.detail.get("node")
     gates = (None, about["phase"])  # those of the sentinels are of no account
     opened = (e for e in own if e.name == "opened" and e.detail.get("gate") in gates)
-    if any(e.detail.get("node") == holder and e.seq < proof.seq for e in opened):
+    # whoever is to eat the memory begins when the fault opens its gate; what it did then is told below
+    shut = inject if about.get("fault") == OUT_OF_MEMORY else proof
+    if any(e.detail.get("node") == holder and e.seq < shut.seq for e in opened):
         return f"the gate of {holder} was opened before the fault"
     if any(e.name == "hold-expired" and e.node == holder and e.task == inject.task for e in history):
         return f"the gate of {holder} opened by itself"
-    killed = about.get("fault") == "kill" and about.get("node") == holder
+    killed = about.get("fault") in KILLS and about.get("node") == holder
     return _PHASES[str(about["phase"])](Struck.by(inject, reached, history)) if killed else None
 
 

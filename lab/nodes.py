@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from lab.engine.adapter import Engine, Node, NodeSpec
+from lab.engine.adapter import DISK, Engine, Node, NodeSpec
 from lab.errors import DeadlineExpired, EngineGone, Inconclusive, NodeDead
 from lab.evidence import at_rest, is_held
 from lab.history import LAB, Event, Scalar, parse_log
@@ -27,6 +27,10 @@ INBOX = "/opt/lab/inbox"
 UNPRIVILEGED_USER = "65534:65534"  # nobody: in every Debian, and Celery looks the group up
 PUBLISHER_COMMAND = ("python3", "-m", "worker.publisher")
 PROXY_COMMAND = ("python3", "-m", "worker.proxy")
+BEAT_COMMAND = (
+    *("python3", "-m", "celery", "--quiet", "-A", "worker.app", "beat", "--loglevel", "WARNING"),
+    *("--scheduler", "worker.beat:ProbedScheduler", "--schedule", f"{DISK}/schedule"),
+)
 
 
 @dataclass(slots=True)
@@ -62,6 +66,7 @@ class Nodes:
     record: Recorder
     gone: set[str] = field(default_factory=set)
     _all: list[Node] = field(default_factory=list)
+    _disks: list[str] = field(default_factory=list)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "nodes"))
 
     def start(
@@ -72,6 +77,7 @@ class Nodes:
         *,
         hold: str | None = None,
         memory: int | None = None,
+        disk: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Node:
         """Start a node of the worker image, and follow what it writes."""
@@ -86,12 +92,18 @@ class Nodes:
             user=UNPRIVILEGED_USER,
             unprivileged=True,
             memory=memory,
+            disk=disk,
         )
         self.watch.check()
         node = self.engine.start(spec)
         self._all.append(node)
         self.watch.follow(node)
         return node
+
+    def disk(self, name: str) -> str:
+        """Make a disk that outlives the nodes that see it."""
+        self._disks.append(self.engine.create_volume(f"{self.tag}-{name}"))
+        return self._disks[-1]
 
     def await_ready(self, name: str) -> None:
         """Wait until a node has said that it is ready."""
@@ -149,10 +161,12 @@ class Nodes:
         return found
 
     def remove(self) -> None:
-        """Remove every node."""
+        """Remove every node and disk."""
         self._threads.shutdown(wait=True)
         for node in self._all:
             node.remove()
+        for disk in self._disks:
+            self.engine.remove_volume(disk)
 
 
 @dataclass(slots=True)

@@ -12,13 +12,16 @@ from lab.brokers.profile import Profile
 from lab.cell import Cell
 from lab.engine.adapter import Engine
 from lab.errors import BrokerSilent, EngineGone, Inconclusive
+from lab.evidence import KILLS
 from lab.faults import Fault
 from lab.history import Backlog, Event, Scalar
 from lab.judge import BROKER, SENTINEL
 from lab.nodes import (
+    BEAT_COMMAND,
     PHASE_SECONDS,
     PROXY_COMMAND,
     PUBLISHER_COMMAND,
+    Handle,
     Moment,
     Nodes,
     Proxy,
@@ -34,6 +37,7 @@ SETTLE_SECONDS = 20.0
 HEAL_SECONDS = 20.0
 PUBLISHER = "publisher"
 WIRE = "wire"
+TASK = "lab.work"  # the only task that nodes know (lab/worker/app.py)
 
 #: What every worker of the lab has. Gossip and mingle only add a second of start-up: they exchange
 #: revoked ids and clocks, and take no part in delivery (celery 5.7.0 ``worker/consumer/mingle.py``).
@@ -111,6 +115,7 @@ class Rig:
         through: Proxy | None = None,
         settings: Settings | None = None,
         memory: int | None = None,
+        disk: str | None = None,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         wait: bool = True,
@@ -118,7 +123,7 @@ class Rig:
         """Start a worker and wait until it consumes. ``hold`` closes its gate at that phase.
 
         ``through`` puts a proxy between it and its broker; ``settings`` are for it alone; ``memory`` is its
-        limit in bytes; ``options`` go to ``celery worker``.
+        limit in bytes, ``disk`` what it sees at DISK; ``options`` go to ``celery worker``.
         """
         hour_has_passed = after_visibility_timeout and self.cell.broker == "redis"
         overrides = HOUR_HAS_PASSED if hour_has_passed else {}
@@ -128,8 +133,9 @@ class Rig:
         # On the command line, and not in the settings: Celery patches for gevent before it reads these.
         pool = str(own.pop("worker_pool", self.cell["worker_pool"]))
         command = (*WORKER_COMMAND, "--pool", pool, *options)
+        url = self._with_url(own, through)
         node = self._nodes.start(
-            name, command, self._with_url(own, through), hold=hold, memory=memory, environment=environment
+            name, command, url, hold=hold, memory=memory, disk=disk, environment=environment
         )
         concurrency = int(str(own["worker_concurrency"]))
         worker = Worker(
@@ -160,12 +166,32 @@ class Rig:
         node = self._nodes.start(name, PUBLISHER_COMMAND, self._with_url(own, through), hold=hold)
         return Publisher(node, self._nodes, hold)
 
+    def beat(
+        self, name: str, *, every: float, ticks: int, disk: str | None = None, options: Sequence[str] = ()
+    ) -> Handle:
+        """Start a beat whose only entry is due ``every`` so many seconds, and stops it after ``ticks``.
+
+        Its schedule file is on ``disk``, or it has one of its own that nobody sees again; ``options`` go to
+        ``celery beat``.
+        """
+        schedule = {"beat_schedule": {"tick": {"task": TASK, "schedule": every}}}
+        own = self._with_url(merged(self._settings, schedule), None)
+        hold = f"tick-{ticks + 1}"
+        node = self._nodes.start(name, (*BEAT_COMMAND, *options), own, hold=hold, disk=disk)
+        self._nodes.await_ready(name)
+        self._record("beat-up", node=name, every=every)
+        return Handle(node, self._nodes, hold)
+
     def proxy(self) -> Proxy:
         """Start a wire that workers and publishers can be put behind."""
         port = self.broker.inner_port
         node = self._nodes.start(WIRE, (*PROXY_COMMAND, str(port), ALIAS), {})
         self._nodes.await_ready(WIRE)
         return Proxy(node, self._nodes)
+
+    def disk(self, name: str) -> str:
+        """Make a disk that outlives the nodes that see it, each at the path DISK."""
+        return self._nodes.disk(name)
 
     # --- tasks ----------------------------------------------------------------------------------
 
@@ -194,6 +220,12 @@ class Rig:
         if wait:
             publisher.was_told(ids)
         return ids
+
+    def revoke(self, task: str, workers: int = 1) -> None:
+        """Revoke a task, and wait until so many workers have answered that they will not run it."""
+        publisher = self._default_publisher()
+        publisher.order([{"id": task, "revoke": workers}])
+        publisher.says("revocation-known", task)
 
     def queued(self, task: str) -> Moment:
         """Wait until the broker holds this task, and nobody else does yet."""
@@ -250,6 +282,14 @@ class Rig:
         self.namespace.limit_deliveries(times)
         self._tune(BROKER, {"delivery-limit": times})
 
+    def limit_unacknowledged(self, seconds: float, look_every: float) -> None:
+        """Have RabbitMQ close channels that leave a delivery unacknowledged for longer than that.
+
+        Both in seconds; ask before a worker starts. It holds for the whole broker: have one of your own.
+        """
+        self.namespace.limit_unacknowledged(seconds, look_every)
+        self._tune(BROKER, {"consumer_timeout": seconds, "channel_tick_interval": look_every})
+
     # --- faults ---------------------------------------------------------------------------------
 
     def inject(self, fault: Fault, moment: Moment | None = None) -> Fault:
@@ -269,7 +309,7 @@ class Rig:
             timer.start()
         fault.inject()
         self._record("landed", task, **about, proof=self._await(fault.proof, fault))
-        if fault.name == "kill" and not fault.pid and fault.node != BROKER:
+        if fault.name in KILLS and not fault.pid and fault.node != BROKER:
             self._nodes.gone.add(fault.node)
         return fault
 

@@ -63,6 +63,14 @@ PRODUCTION: Mapping[str, tuple[str, str]] = {
         "10",
         "a running worker looks on Redis for what is overdue every 100 s, not every 10 s",
     ),
+    "channel_tick_interval": (
+        "60 s",
+        "RabbitMQ looks for overdue acknowledgements once a minute, so a channel is closed up to that late",
+    ),
+    "consumer_timeout": (
+        "1800 s",
+        "RabbitMQ closes the channel of a consumer that leaves a delivery unacknowledged for 30 minutes",
+    ),
     "delivery-limit": (
         "20 since RabbitMQ 4.0, none before",
         "a quorum queue drops a message that came back 20 times, or keeps it for ever",

@@ -14,6 +14,7 @@ from lab.faults import (
     Freeze,
     KillChild,
     KillNode,
+    OutOfMemory,
     Signal,
     Stop,
     Wire,
@@ -21,6 +22,8 @@ from lab.faults import (
 from lab.judge import BROKER
 from lab.nodes import Handle, Proxy, Worker
 from lab.rig import Rig
+
+FIRST_PROCESS = 1  # of a container; its end is the end of the container
 
 
 def kill(node: Handle) -> Fault:
@@ -31,6 +34,17 @@ def kill(node: Handle) -> Fault:
 def kill_child(worker: Worker, task: str) -> Fault:
     """SIGKILL to the pool process that holds the task; the worker's main process lives on."""
     return KillChild(worker.name, pid=worker.child(task), target=worker.node)
+
+
+def exhaust_memory(worker: Worker, task: str) -> Fault:
+    """Let the process that holds the task go on, and eat, until the kernel's out-of-memory killer ends it.
+
+    The worker needs a limit of its memory, and the task an act that eats. Where the main process runs the
+    task, it is the victim, and the whole node ends.
+    """
+    pid = worker.child(task)
+    whole = pid == FIRST_PROCESS
+    return OutOfMemory(worker.name, pid=0 if whole else pid, target=worker.node, eat=worker.release)
 
 
 def send_signal(worker: Worker, number: str, *, heard: str = "shutting-down") -> Fault:

@@ -56,6 +56,10 @@ class Namespace(ABC):
         """Delete a queue that lost its log. Raises :class:`BrokerSilent` when it has not."""
         raise NotImplementedError(f"the queue of a {type(self).__name__} has no log of its own")
 
+    def limit_unacknowledged(self, seconds: float, look_every: float) -> None:
+        """Have the broker close channels that leave a delivery unacknowledged for longer than that."""
+        raise NotImplementedError(f"no {type(self).__name__} has consumer_timeout ({seconds}, {look_every})")
+
     @abstractmethod
     def close(self) -> None:
         """Delete everything in it. A broker that is gone has nothing left to delete."""

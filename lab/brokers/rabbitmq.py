@@ -161,6 +161,16 @@ class VirtualHost(Namespace):
         policy = {"pattern": ".*", "definition": definition, "apply-to": "queues"}
         self._broker.admin("PUT", f"policies/{self._name}/delivery-limit", policy)
 
+    def limit_unacknowledged(self, seconds: float, look_every: float) -> None:
+        """For channels opened later: a channel reads its limit when it opens, the tick before each tick.
+
+        RabbitMQ 4.0.5 ``rabbit_channel.erl``: init, init_tick_timer. It holds for the whole server.
+        """
+        wanted = {"consumer_timeout": seconds, "channel_tick_interval": look_every}
+        calls = (f"application:set_env(rabbit, {name}, {value * 1000:.0f})" for name, value in wanted.items())
+        if self._broker.node.execute(["rabbitmqctl", "--quiet", "eval", f"{', '.join(calls)}."]):
+            raise BrokerSilent("rabbitmqctl could not set consumer_timeout", "run it again")
+
     def close(self) -> None:
         try:
             self._broker.admin("DELETE", f"vhosts/{self._name}")

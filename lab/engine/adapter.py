@@ -49,6 +49,8 @@ POOL = 64
 FIRST_ADDRESS = 9  # of a fixed network: the gateway has the first
 REMOVALS_AT_ONCE = 8
 LOOPBACK = "127.0.0.1"
+#: A path of nodes that everybody may write to, and so the volume there: a new one begins as its copy.
+DISK = "/var/tmp"  # noqa: S108 - the containers' own, not this machine's
 
 
 @contextmanager
@@ -100,6 +102,7 @@ class NodeSpec:
     hostname: str | None = None
     unprivileged: bool = False
     memory: int | None = None  # bytes, without swap
+    disk: str | None = None  # a volume, seen at DISK
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,8 +338,15 @@ class Engine:
             except NotFound:
                 return
 
+    def create_volume(self, name: str) -> str:
+        """A disk that outlives the nodes that see it."""
+        with translated(f"create the volume {name}"):
+            return str(self._api.create_volume(name, labels=self._labels)["Name"])
+
     def start(self, spec: NodeSpec) -> Node:
         """Create and start a node. Raises :class:`PortTaken`, :class:`ImageMissing`, ..."""
+        if spec.memory and not self.info().get("MemoryLimit"):
+            raise EnvironmentLacks("this engine cannot limit the memory of a node", "see: docker info")
         bindings = {port: (LOOPBACK, public) for port, public in spec.ports.items()}
         with translated(f"start {spec.name}"):
             host = self._api.create_host_config(
@@ -345,6 +355,7 @@ class Engine:
                 security_opt=["no-new-privileges"] if spec.unprivileged else None,
                 mem_limit=spec.memory,
                 memswap_limit=spec.memory,
+                binds={spec.disk: {"bind": DISK, "mode": "rw"}} if spec.disk else None,
             )
             address = next(map(str, self._addresses.get(spec.network, iter(()))), None)
             endpoint = self._api.create_endpoint_config(aliases=[spec.alias], ipv4_address=address)
@@ -400,7 +411,7 @@ class Engine:
                 *pool.map(
                     self._gone, leftovers.networks.values(), leftovers.networks, repeat(self.remove_network)
                 ),
-                *pool.map(self._gone, leftovers.volumes, leftovers.volumes, repeat(self._remove_volume)),
+                *pool.map(self._gone, leftovers.volumes, leftovers.volumes, repeat(self.remove_volume)),
             ]
         if names := ", ".join(filter(None, failed)):
             raise CleanupFailed(f"could not remove {names}", "run: make clean")
@@ -417,7 +428,8 @@ class Engine:
     def _remove_container(self, container: str) -> None:
         Node(self._api, container, container).remove()
 
-    def _remove_volume(self, name: str) -> None:
+    def remove_volume(self, name: str) -> None:
+        """Remove a disk that no node sees any more."""
         with translated(f"remove the volume {name}"):
             self._api.remove_volume(name, force=True)
 

@@ -50,6 +50,12 @@ def _engine(celery: str, images: Sequence[str]) -> Iterator[Check]:
         yield Check(False, f"{error.wrong}; {may}{opted}", remedy)
         return
     yield Check(True, f"engine {engine.version} at {endpoint()}, kernel {engine.kernel}")
+    limits = bool(engine.info().get("MemoryLimit"))
+    yield Check(
+        limits,
+        "the engine can limit the memory of a node (for out-of-memory)",
+        "" if limits else "have the kernel's memory controller enabled: docker info says what is missing",
+    )
     for image in dict.fromkeys((PYTHON_BASE, *images, worker_image(celery))):
         here = engine.image_id(image) is not None
         yield Check(here, f"image {image}", "" if here else "make setup")

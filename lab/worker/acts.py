@@ -10,6 +10,8 @@ from typing import Any
 
 from . import gate
 
+BITE = 1 << 20
+
 
 def nothing(_task: Any) -> None:
     """Succeed."""
@@ -42,6 +44,20 @@ def leave_once(task: Any) -> None:
         leave(task)
 
 
+def eat(_task: Any, most: int) -> None:
+    """Take memory until the kernel ends this process, or so many bytes are taken and it has not."""
+    hoard: list[bytes] = []
+    while len(hoard) * BITE < most:
+        hoard.append(b"x" * BITE)  # written to: zeroes alone would take no memory
+    raise MemoryError(f"nobody minded that {most} bytes were taken")
+
+
+def eat_once(task: Any, most: int) -> None:
+    """Eat in the first delivery, and succeed in the next one."""
+    if not task.request.delivery_info["redelivered"]:
+        eat(task, most)
+
+
 def die_when_told(task: Any) -> None:
     """Wait at a gate that is named after the process that runs it, then die."""
     gate.wait(f"die-{os.getpid()}", task.request.id)
@@ -49,5 +65,6 @@ def die_when_told(task: Any) -> None:
 
 
 ACTS: Mapping[str, Callable[..., Any]] = {
-    act.__name__: act for act in (nothing, sentinel, die, leave, die_once, leave_once, die_when_told)
+    act.__name__: act
+    for act in (nothing, sentinel, die, leave, die_once, leave_once, eat, eat_once, die_when_told)
 }

@@ -24,13 +24,13 @@ def closed(phase: str) -> bool:
     return phase == _held_phase and not _opened(phase)
 
 
-def hold(phase: str, task: str) -> None:
+def hold(phase: str, task: str | None) -> None:
     """Block the calling thread while this phase is held here."""
     if closed(phase):
         wait(phase, task)
 
 
-def wait(gate: str, task: str) -> None:
+def wait(gate: str, task: str | None) -> None:
     """Block the calling thread until the gate is open; announce the wait and its end."""
     emit("held", task, phase=gate)
     deadline = time.monotonic() + LONGEST_SECONDS

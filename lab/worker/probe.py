@@ -30,6 +30,8 @@ RECORDED_PACKAGES = ("celery", "kombu", "billiard", "amqp", "redis", "vine")
 class ProbedRequest(Request):
     """Reports what the worker's main process does with one delivery.
 
+    Celery makes one of each delivery, and sends ``task_received`` only if it is not revoked already.
+
     A worker with an event loop only books an acknowledgement, and its loop sends it: at once where the loop
     is free, after the task where the loop itself runs it (celery 5.7.0 ``worker/consumer/consumer.py``:
     call_soon_ack; ``concurrency/solo.py``). It is told when it was sent, or when the connection was lost.
@@ -37,6 +39,10 @@ class ProbedRequest(Request):
 
     loop: ClassVar[Any] = None  # while it turns: before and after, whoever books is told at once
     _booked: ClassVar[list[ProbedRequest]] = []
+
+    def __init__(self, *about: Any, **options: Any) -> None:
+        super().__init__(*about, **options)
+        emit("received", self.id, redelivered=bool(self.delivery_info.get("redelivered")))
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         emit("accepted", self.id, child=pid)
@@ -197,11 +203,6 @@ def _announce(number: signal.Signals) -> None:
 @signals.worker_process_init.connect
 def _child_started(**_: Any) -> None:
     emit("child")
-
-
-@signals.task_received.connect
-def _received(request: Any, **_: Any) -> None:
-    emit("received", request.id, redelivered=bool(request.delivery_info.get("redelivered")))
 
 
 @signals.task_prerun.connect

@@ -1,6 +1,7 @@
 """A node that publishes when the lab tells it to, and records what it was told about each task.
 
-An order is a list of tasks: ``{"id", "label", "act", "about", "options"}``. A publisher that is held at
+An order is a list of tasks: ``{"id", "label", "act", "about", "options"}``, or of tasks to revoke: ``{"id",
+"revoke"}`` with the number of workers that must answer. A publisher that is held at
 the phase *committed* has told its own caller that all is well, and has not published yet.
 """
 
@@ -15,6 +16,8 @@ from .app import TASK_NAME, app
 from .events import emit
 from .inbox import orders
 from .probe import versions
+
+ANSWER_SECONDS = 5.0
 
 
 def publish(task: dict[str, Any]) -> None:
@@ -32,12 +35,19 @@ def publish(task: dict[str, Any]) -> None:
         emit("publish-ok", task["id"])
 
 
+def revoke(task: dict[str, Any]) -> None:
+    """Revoke one task. What is not answered by all is not announced as known."""
+    told = app.control.revoke(task["id"], reply=True, limit=task["revoke"], timeout=ANSWER_SECONDS)
+    if len(told or ()) == task["revoke"]:
+        emit("revocation-known", task["id"], answer=str(told))
+
+
 def main() -> None:
     """Serve orders until killed."""
     emit("ready", **versions())
     for order in orders():
         for task in order:
-            publish(task)
+            (revoke if "revoke" in task else publish)(task)
 
 
 if __name__ == "__main__":

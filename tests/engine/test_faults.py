@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from lab.engine.adapter import NodeSpec
 from lab.engine.images import PYTHON_BASE
 from lab.errors import BrokerSilent
-from lab.faults import CloseConnections, Cut, Freeze, KillChild, KillNode, Stop
+from lab.faults import CloseConnections, Cut, Freeze, KillChild, KillNode, OutOfMemory, Stop
 from lab.faults.base import LASTING
 from lab.verbs import control_shutdown, cut_wire, freeze_wire, send_signal
 from lab.watch import Watch
@@ -72,6 +73,64 @@ def test_a_kill_of_a_process_that_does_not_exist_has_no_proof(node):
     fault = KillChild("node", pid=4_000_000, target=node)
     fault.inject()
     assert fault.proof() is None
+
+
+LIMIT = 64 << 20
+EATER = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+child = os.fork() if sys.argv[1] == "child" else 0
+if child == 0:
+    print(os.getpid(), flush=True)
+    signal.sigwait({signal.SIGUSR1})
+    hoard = [b"x" * (1 << 20) for _ in range(128)]
+    os._exit(0)
+signal.sigwait({signal.SIGUSR1})
+os.kill(child, signal.SIGUSR1)
+os.wait()
+signal.pause()
+"""
+
+
+def eater(engine, network, victim, memory):
+    command = ("python3", "-c", EATER, victim)
+    spec = NodeSpec(
+        f"lab-{engine.run}-{victim}-{memory}", PYTHON_BASE, command, network, "eater", memory=memory
+    )
+    node = engine.start(spec)
+    with closing(node.follow()) as lines:
+        pid = int(next(lines))
+    whole = victim == "whole"
+    fault = OutOfMemory("e", pid=0 if whole else pid, target=node, eat=lambda: node.kill("SIGUSR1"))
+    return node, fault
+
+
+@pytest.mark.parametrize("victim", ["child", "whole"])
+def test_memory_that_runs_out_is_proved_by_the_kernel_or_the_engine(engine, network, victim):
+    node, fault = eater(engine, network, victim, LIMIT)
+    assert fault.proof() is None
+    fault.inject()
+    until(lambda: fault.proof() is not None)
+    assert ("oom_kill" in fault.proof()) == (victim == "child")
+    assert node.state().running == (victim == "child")
+    assert fault.reverted() == LASTING
+    node.remove()
+
+
+def test_an_eater_that_ends_by_itself_is_no_proof(engine, network):
+    node, fault = eater(engine, network, "whole", 8 * LIMIT)
+    fault.inject()
+    until(lambda: not node.state().running)
+    assert fault.proof() is None
+    node.remove()
+
+
+def test_a_killed_child_is_no_proof_that_memory_ran_out(engine, network):
+    node, fault = eater(engine, network, "child", LIMIT)
+    starved = replace(fault, eat=lambda: KillChild("e", pid=fault.pid, target=node).inject())
+    starved.inject()
+    assert starved.proof() is None
+    node.remove()
 
 
 TICKER = """

@@ -110,6 +110,18 @@ class TestLanding:
         lines = (reached("t", "queued", "broker"), "w received t", *struck, *proof, *ran("t")[1:])
         assert "had already left the queue" in outcome(*lines)[1][0]
 
+    def test_a_task_that_eats_goes_on_through_the_gate_that_the_fault_opens(self):
+        about = "fault=out-of-memory node=w pid=7"
+        died = (
+            *self.RUNNING, reached("t", "running"), f"lab inject t {about} phase=running holder=w",
+            "lab opened node=w", "w/7 passed t", f"lab landed t {about} proof=counted", "w acknowledged t",
+        )  # fmt: skip
+        assert outcome(*died, "w failed t") == ({"failed": 1}, ())
+        lived = "had already finished in the process that died"
+        assert lived in outcome(*died, "w/7 finished t")[1][0]
+        early = [line for line in died if line != "lab opened node=w"]
+        assert "before the fault" in outcome("lab opened node=w", *early, "w failed t")[1][0]
+
 
 class TestHealthyWorkersAreNotRobbed:
     TUNED = "lab tuned node=later setting=broker_transport_options.visibility_timeout value=0.01"

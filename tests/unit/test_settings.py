@@ -68,7 +68,7 @@ def test_whatever_the_lab_shortens_it_describes_beside_the_production_default():
 def test_the_production_defaults_that_are_told_are_those_of_the_installed_celery_and_kombu():
     from kombu.transport.redis import Channel
 
-    of_the_broker = {"delivery-limit"}
+    of_the_broker = {"delivery-limit", "consumer_timeout", "channel_tick_interval"}
     for name in settings.PRODUCTION.keys() - of_the_broker:
         if name.startswith(settings.TRANSPORT):
             default = getattr(Channel, name.removeprefix(settings.TRANSPORT))
