@@ -37,7 +37,18 @@ def waited(history: Sequence[Event]) -> Scalar:
     return ", ".join(f"{node} {times}" for node, times in sorted(waiting.items()))
 
 
-FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {f.__name__: f for f in (runs, exits, waited)}
+def told_during(history: Sequence[Event]) -> Scalar:
+    """What publishers were told about targets before the lab began to undo a fault: ``ok``, ``nothing``."""
+    targets = _targets(history)
+    healed = min((e.at for e in lab_events(history, "heal")), default=None)
+    before = (e for e in history if e.task in targets and (healed is None or e.at < healed))
+    told = {e.name.removeprefix("publish-") for e in before if e.name in ("publish-ok", "publish-failed")}
+    return ", ".join(sorted(told)) or "nothing"
+
+
+FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {
+    f.__name__: f for f in (runs, exits, waited, told_during)
+}
 
 
 def facts_of(history: Sequence[Event]) -> dict[str, Scalar]:

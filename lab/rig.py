@@ -247,6 +247,7 @@ class Rig:
     def heal(self, fault: Fault) -> None:
         """Undo a fault, and prove it."""
         self._injected[id(fault)][1].cancel()
+        self._record("heal", fault=fault.name, node=fault.node)
         fault.revert()
         self._record("healed", fault=fault.name, node=fault.node, proof=self._await(fault.reverted, fault))
         del self._injected[id(fault)]

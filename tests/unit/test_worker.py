@@ -112,3 +112,19 @@ def test_an_order_that_is_still_being_written_is_not_read(tmp_path):
     order.write_text(json.dumps([{"id": "t"}]) + "\n")
     reader.join(5)
     assert found == [[{"id": "t"}]]
+
+
+@pytest.mark.parametrize(
+    ("data", "carries"),
+    [
+        (b"\x01\x00\x01\x00\x00\x00\x1c\x00\x3c\x00\x28\x00\x00\x00\x06celery\x00\xce", True),
+        (b"\x01\x00\x01\x00\x00\x00\x0d\x00\x3c\x00\x50\x00\x00\x00\x00\x00\x00\x00\x01\x00\xce", False),
+        (b"*3\r\n$5\r\nLPUSH\r\n$6\r\ncelery\r\n$2\r\n{}\r\n", True),
+        (b"*3\r\n$5\r\nBRPOP\r\n$6\r\ncelery\r\n$1\r\n1\r\n", False),
+    ],
+    ids=["basic.publish", "basic.ack", "LPUSH", "BRPOP"],
+)
+def test_the_wire_knows_a_publish_when_it_sees_one(data, carries):
+    from lab.worker.proxy import PUBLISH
+
+    assert bool(PUBLISH.search(data)) is carries
