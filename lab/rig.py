@@ -12,9 +12,10 @@ from lab.brokers.profile import Profile
 from lab.cell import Cell
 from lab.engine.adapter import Engine
 from lab.errors import BrokerSilent, EngineGone, Inconclusive
+from lab.facts import SENTINEL
 from lab.faults import Fault
 from lab.history import Backlog, Event, Scalar
-from lab.judge import BROKER, SENTINEL
+from lab.judge import BROKER
 from lab.nodes import (
     PHASE_SECONDS,
     PROXY_COMMAND,
@@ -220,6 +221,21 @@ class Rig:
         """Have a quorum queue drop what comes back more often than that, by a policy of the broker."""
         self.namespace.limit_deliveries(times)
         self._tune(BROKER, {"delivery-limit": times})
+
+    def keep_dead_letters(self) -> None:
+        """Have the broker put what it drops from the queue into one that no worker consumes."""
+        self.namespace.keep_dead_letters()
+
+    def dead_letter(self, task: str) -> None:
+        """Wait until the broker has put this task among its dead letters."""
+
+        def dead() -> bool:
+            try:
+                return task in self.namespace.dead_letters()
+            except BrokerSilent:
+                return False
+
+        self.watch.poll(dead, f"{task} to be a dead letter", PHASE_SECONDS)
 
     # --- faults ---------------------------------------------------------------------------------
 

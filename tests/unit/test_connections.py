@@ -52,6 +52,10 @@ class TestRest:
     def test_a_run_that_the_worker_cancels_leaves_no_answer_to_wait_for(self):
         assert at_rest(story("w received t", "w accepted t", "w/7 started t", "w cancelled t", LOST))
 
+    def test_a_task_that_is_revoked_on_arrival_is_answered_without_being_announced(self):
+        assert not at_rest(story("w acknowledged t"))
+        assert at_rest(story("w acknowledged t", "w revoked t"))
+
 
 class TestOutcomes:
     def test_a_task_that_ran_on_and_was_delivered_again_is_duplicated(self):
@@ -121,6 +125,16 @@ class TestHealthyWorkersAreNotRobbed:
     def test_a_second_delivery_without_a_loss_is_a_doubt(self):
         lines = (self.TUNED, *fault("close-connections"), "w received t", *ran("t", "w", 7))
         assert any("received t 2 times" in doubt for doubt in outcome(*lines)[1])
+
+    def test_a_retry_of_a_worker_that_was_struck_may_come_to_another(self):
+        retry = ("w received t", "w accepted t", "w/7 started t", "w/7 retried t", "w acknowledged t")
+        lines = (self.TUNED, *fault("cut", "wire"), *retry, *ran("t", "later", 8))
+        assert outcome(*lines)[1] == ()
+
+    def test_one_retry_explains_one_delivery_more_and_not_two(self):
+        retry = ("w received t", "w accepted t", "w/7 started t", "w/7 retried t", "w acknowledged t")
+        lines = (self.TUNED, *retry, *ran("t", "later", 8), *ran("t", "later", 8))
+        assert any("redelivered 2 times" in doubt for doubt in outcome(*lines)[1])
 
 
 class TestExpectation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.facts import facts_of
+from lab.history import Backlog
 
 from .story import story
 
@@ -22,4 +23,18 @@ ASKED = "web asked t label=target"
     ids=["told while it lasted", "told that it failed", "told by the undo itself", "of another task"],
 )
 def test_told_during_counts_what_publishers_heard_before_the_undo_began(lines, told):
-    assert facts_of(story(*lines))["told_during"] == told
+    assert facts_of(story(*lines), Backlog())["told_during"] == told
+
+
+def test_dead_counts_the_targets_in_the_dead_letter_queue():
+    history = story(ASKED, "web asked o label=others")
+    assert facts_of(history, Backlog(dead=("t", "o")))["dead"] == 1
+
+
+def test_order_numbers_what_the_last_worker_started_as_it_was_published():
+    history = story(
+        "p asked a label=first", "p asked b label=target", "p asked c label=target", "lab worker-up node=v",
+        "v/7 started a", "lab worker-up node=r", "p asked s label=sentinel", "r/7 started c", "r/7 started b",
+        "r/7 started s",
+    )  # fmt: skip
+    assert facts_of(history, Backlog())["order"] == "3 2"
