@@ -42,9 +42,14 @@ class Evidence:
     rejected: int = 0
     cut: int = 0  # runs that ended with their whole node, or that the worker cancelled
     retried: int = 0
-    held: str = ""  # "ready", "unacked", or "" when the broker holds nothing
+    held: str = ""  # "ready", "unacked", "dead" (in the dead-letter queue), or "": nothing
     open: bool = False  # a worker that lives has it in its hands still
     orphan_finish: bool = False  # a process finished it that never started it
+
+    @property
+    def coming(self) -> bool:
+        """Whether the broker will deliver it again. A dead letter waits for a person."""
+        return self.held in ("ready", "unacked")
 
 
 def gather(
@@ -86,10 +91,15 @@ def gather(
         rejected=count["rejected"],
         cut=len({run for run in started - finished if run[0] in dead}) + count["cancelled"],
         retried=count["retried"],
-        held="ready" if task in backlog.ready else "unacked" if task in backlog.unacked else "",
+        held=_where(task, backlog),
         open=any(not at_rest([*own, *lost[node]]) for node, own in by_node.items() if node not in dead),
         orphan_finish=not finished <= started,
     )
+
+
+def _where(task: str, backlog: Backlog) -> str:
+    places = {"ready": backlog.ready, "unacked": backlog.unacked, "dead": backlog.dead}
+    return next((place for place, ids in places.items() if task in ids), "")
 
 
 def _told(events: Iterable[Event]) -> Told:

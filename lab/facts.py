@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lab.evidence import dead_nodes, lab_events
-from lab.history import Event, Scalar, in_order
+from lab.history import Backlog, Event, Scalar, in_order
 
 TARGET = "target"
+SENTINEL = "sentinel"  # the label of tasks that the lab publishes to prove that a worker takes work
 
 
 def _targets(history: Iterable[Event]) -> set[str | None]:
@@ -50,11 +51,34 @@ def _ticks(history: Iterable[Event]) -> list[Event]:
     return [e for e in in_order(events) if e.name == "asked" and e.node in beats]
 
 
+def told_during(history: Sequence[Event]) -> Scalar:
+    """What publishers were told about targets before the lab began to undo a fault: ``ok``, ``nothing``."""
+    targets = _targets(history)
+    healed = min((e.at for e in lab_events(history, "heal")), default=None)
+    before = (e for e in history if e.task in targets and (healed is None or e.at < healed))
+    told = {e.name.removeprefix("publish-") for e in before if e.name in ("publish-ok", "publish-failed")}
+    return ", ".join(sorted(told)) or "nothing"
+
+
+def order(history: Sequence[Event]) -> Scalar:
+    """In what order the worker that came last started its tasks: ``2 3 1``, numbered as published."""
+    asked = [e.task for e in in_order(history) if e.name == "asked" and e.detail.get("label") != SENTINEL]
+    number = {task: str(place) for place, task in enumerate(asked, 1)}
+    last = next((e.detail.get("node") for e in reversed([*lab_events(history, "worker-up")])), None)
+    started = (e for e in in_order(history) if e.name == "started" and e.node == last)
+    return " ".join(number[e.task] for e in started if e.task in number)
+
+
 FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {
-    f.__name__: f for f in (runs, exits, waited, sent)
+    f.__name__: f for f in (runs, exits, waited, sent, told_during, order)
 }
 
 
-def facts_of(history: Sequence[Event]) -> dict[str, Scalar]:
-    """Every fact of this history."""
-    return {name: fact(history) for name, fact in FACTS.items()}
+def dead(history: Sequence[Event], backlog: Backlog) -> Scalar:
+    """How many targets lie in the dead-letter queue."""
+    return len(_targets(history) & {*backlog.dead})
+
+
+def facts_of(history: Sequence[Event], backlog: Backlog) -> dict[str, Scalar]:
+    """Every fact of this history, and of what the broker held when it ended."""
+    return {"dead": dead(history, backlog)} | {name: fact(history) for name, fact in FACTS.items()}

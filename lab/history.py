@@ -44,12 +44,14 @@ class Event:
 class Backlog:
     """What the broker holds at the end: ids ready for delivery, ids delivered and unacknowledged.
 
+    ``dead`` are those that it put into a dead-letter queue, where no worker looks.
     ``readable`` is false when the broker could not be asked; then nothing can be called lost.
     """
 
     ready: tuple[str, ...] = ()
     unacked: tuple[str, ...] = ()
     readable: bool = True
+    dead: tuple[str, ...] = ()
 
     def __contains__(self, task: str) -> bool:
         return task in self.ready or task in self.unacked

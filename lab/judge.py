@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from lab.evidence import Evidence, Told, at_rest, dead_nodes, gather, is_requeue, lab_events
-from lab.facts import facts_of
+from lab.facts import SENTINEL, facts_of
 from lab.history import LAB, NANOSECONDS, Backlog, Event, Scalar, holes, in_order
 from lab.landing import why_missed
 
 BROKER = "broker"  # the name of the broker's node
-SENTINEL = "sentinel"  # the label of tasks that the lab publishes to prove that a worker takes work
 
 
 class Outcome(StrEnum):
@@ -142,7 +141,8 @@ def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
     rested = not unrest and backlog.readable
     verdicts = []
     for task in sorted(
-        by_task.keys() | {*backlog.ready, *backlog.unacked}, key=lambda t: (labels.get(t, ""), t)
+        by_task.keys() | {*backlog.ready, *backlog.unacked, *backlog.dead},
+        key=lambda t: (labels.get(t, ""), t),
     ):
         if labels.get(task) == SENTINEL:
             continue
@@ -156,7 +156,7 @@ def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
         workers=workers,
         doubts=tuple(_doubts(history, backlog, verdicts, workers, unrest)),
         recovery=_recovery(history, labels),
-        facts=facts_of(history),
+        facts=facts_of(history, backlog),
     )
 
 
@@ -207,13 +207,14 @@ def outcome_of(evidence: Evidence, *, rested: bool) -> Outcome:
 def _outcome_at_rest(evidence: Evidence, *, rested: bool) -> Outcome:
     """No worker has it in its hands any more: the broker holds it, or it is over."""
     if evidence.finishes:
-        if evidence.held:
+        if evidence.coming:
             return Outcome.UNKNOWN  # it is done, and it will be delivered again
         return Outcome.REDELIVERED if evidence.deliveries > 1 else Outcome.ONCE
+    ended = evidence.failures and evidence.failures >= evidence.starts - evidence.cut - evidence.retried
+    if ended and not evidence.coming:
+        return Outcome.FAILED
     if evidence.held:
         return Outcome.STRANDED if evidence.told is not Told.FAILED else Outcome.UNKNOWN
-    if evidence.failures and evidence.failures >= evidence.starts - evidence.cut - evidence.retried:
-        return Outcome.FAILED
     never_came_back = {Told.OK: Outcome.LOST, Told.FAILED: Outcome.REFUSED, Told.NOTHING: Outcome.UNKNOWN}
     return never_came_back[evidence.told] if rested else Outcome.UNKNOWN
 
@@ -279,7 +280,7 @@ def _why_unknown(evidence: Evidence) -> str:
         return contradiction
     if evidence.open:
         return "a worker that lives has it in its hands still"
-    if evidence.held and evidence.finishes:
+    if evidence.coming and evidence.finishes:
         return f"it finished, and the broker holds it ({evidence.held}) to deliver it again"
     if evidence.held:
         return f"the publisher was told that it failed, and the broker holds it ({evidence.held})"
@@ -304,24 +305,26 @@ def _unprovoked_redeliveries(history: Sequence[Event]) -> Iterator[str]:
     """A broker that takes work from a healthy worker answers to the timeout that the lab shortened.
 
     One worker may receive a task once, and once more for each time that it gave it back or lost it with
-    its connection. Workers that no fault struck may receive it once among all of them.
+    its connection. Workers that no fault struck may receive it once among all of them. A retry is a
+    message more, which any worker may receive.
     """
     struck = {str(e.detail.get("node")) for e in lab_events(history, "inject")}
     received = Counter((e.task or "", e.node) for e in history if e.name == "received")
     returned = _returned(history)
+    retried = Counter(e.task or "" for e in history if e.name == "retried")
     healthy: Counter[str] = Counter()
     for (task, node), times in sorted(received.items()):
-        if times - 1 > returned[task, node]:
+        if times - 1 > returned[task, node] + retried[task]:
             yield f"{node} received {task} {times} times and gave it back {returned[task, node]} times"
         if node not in struck:
             healthy[task] += times - returned[task, node]
     for task, times in sorted(healthy.items()):
-        if times > 1:
+        if times > 1 + retried[task]:
             yield f"{task} was redelivered {times - 1} times among workers that no fault struck"
 
 
 def _returned(history: Iterable[Event]) -> Counter[tuple[str, str]]:
-    """How often each node gave each task back: rejected, retried, or lost with its connection."""
+    """How often each node gave each task back: rejected, or lost with its connection."""
     returned: Counter[tuple[str, str]] = Counter()
     unanswered: Counter[tuple[str, str]] = Counter()
     for event in in_order(history):
@@ -334,8 +337,6 @@ def _returned(history: Iterable[Event]) -> Counter[tuple[str, str]]:
         elif event.name in ("acknowledged", "rejected"):
             returned[key] += is_requeue(event)
             unanswered[key] = max(0, unanswered[key] - 1)
-        elif event.name == "retried":
-            returned[key] += 1
     return returned
 
 

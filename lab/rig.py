@@ -13,9 +13,10 @@ from lab.cell import Cell
 from lab.engine.adapter import Engine
 from lab.errors import BrokerSilent, EngineGone, Inconclusive
 from lab.evidence import KILLS
+from lab.facts import SENTINEL
 from lab.faults import Fault
 from lab.history import Backlog, Event, Scalar
-from lab.judge import BROKER, SENTINEL
+from lab.judge import BROKER
 from lab.nodes import (
     BEAT_COMMAND,
     PHASE_SECONDS,
@@ -290,6 +291,21 @@ class Rig:
         self.namespace.limit_unacknowledged(seconds, look_every)
         self._tune(BROKER, {"consumer_timeout": seconds, "channel_tick_interval": look_every})
 
+    def keep_dead_letters(self) -> None:
+        """Have the broker put what it drops from the queue into one that no worker consumes."""
+        self.namespace.keep_dead_letters()
+
+    def dead_letter(self, task: str) -> None:
+        """Wait until the broker has put this task among its dead letters."""
+
+        def dead() -> bool:
+            try:
+                return task in self.namespace.dead_letters()
+            except BrokerSilent:
+                return False
+
+        self.watch.poll(dead, f"{task} to be a dead letter", PHASE_SECONDS)
+
     # --- faults ---------------------------------------------------------------------------------
 
     def inject(self, fault: Fault, moment: Moment | None = None) -> Fault:
@@ -316,6 +332,7 @@ class Rig:
     def heal(self, fault: Fault) -> None:
         """Undo a fault, and prove it."""
         self._injected[id(fault)][1].cancel()
+        self._record("heal", fault=fault.name, node=fault.node)
         fault.revert()
         self._record("healed", fault=fault.name, node=fault.node, proof=self._await(fault.reverted, fault))
         del self._injected[id(fault)]

@@ -12,8 +12,8 @@ from functools import partial
 from lab.brokers.base import Namespace
 from lab.errors import BrokerSilent, DeadlineExpired
 from lab.evidence import is_held
+from lab.facts import SENTINEL
 from lab.history import Event
-from lab.judge import SENTINEL
 from lab.nodes import Recorder, Worker
 from lab.watch import Watch
 

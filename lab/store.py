@@ -24,7 +24,7 @@ from lab.errors import NoSpace, UsageError
 from lab.history import Backlog, Event, in_order, parse_event
 from lab.judge import Expectation, Judgement, Status, count_outcomes, judge, verdict_on
 
-FORMAT = 1
+FORMAT = 2  # since 2 a backlog has its dead letters; 1 is read as having none
 TRIALS = "trials.jsonl"
 LONGEST_NAME = 200  # file systems stop at 255
 
@@ -258,7 +258,12 @@ def read_history(path: Path) -> History:
             ),
             verdict=Verdict(header["status"], header["counts"]),
             events=[parse_event(line) for line in lines[1:-1]],
-            backlog=Backlog(tuple(held["ready"]), tuple(held["unacked"]), bool(held["readable"])),
+            backlog=Backlog(
+                ready=tuple(held["ready"]),
+                unacked=tuple(held["unacked"]),
+                readable=bool(held["readable"]),
+                dead=tuple(held.get("dead", ())),
+            ),
         )
         missing = header["events"] - len(whole.events)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:

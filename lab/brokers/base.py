@@ -60,6 +60,14 @@ class Namespace(ABC):
         """Have the broker close channels that leave a delivery unacknowledged for longer than that."""
         raise NotImplementedError(f"no {type(self).__name__} has consumer_timeout ({seconds}, {look_every})")
 
+    def keep_dead_letters(self) -> None:
+        """Have the broker put what it drops into a queue of its own."""
+        raise NotImplementedError(f"no {type(self).__name__} has dead letters")
+
+    def dead_letters(self) -> list[str]:
+        """The ids in that queue, where there is one. Raises :class:`BrokerSilent`."""
+        return []
+
     @abstractmethod
     def close(self) -> None:
         """Delete everything in it. A broker that is gone has nothing left to delete."""

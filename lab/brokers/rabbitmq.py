@@ -23,6 +23,7 @@ from lab.history import Backlog
 
 USER = "lab"
 QUEUE = "celery"
+DEAD_LETTERS = "dead"
 ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.02
 NOT_FOUND = 404
@@ -87,6 +88,7 @@ class VirtualHost(Namespace):
         self.url = f"amqp://{USER}:{broker.password}@{ALIAS}:5672/{name}"
         self._broker = broker
         self._name = name
+        self._keeps_dead_letters = False
 
     def depth(self) -> Depth:
         with self._broker.channel(self._name) as channel:
@@ -111,7 +113,11 @@ class VirtualHost(Namespace):
         self._await_no_consumer()
         everything = self._ready_ids()
         unacked = Counter(everything) - Counter(ready)
-        return Backlog(ready=tuple(sorted(ready)), unacked=tuple(sorted(unacked.elements())))
+        return Backlog(
+            ready=tuple(sorted(ready)),
+            unacked=tuple(sorted(unacked.elements())),
+            dead=tuple(sorted(self.dead_letters())),
+        )
 
     def _await_no_consumer(self) -> None:
         deadline = time.monotonic() + ANSWER_SECONDS
@@ -121,13 +127,17 @@ class VirtualHost(Namespace):
             time.sleep(POLL_SECONDS)
 
     def _ready_ids(self) -> list[str]:
+        return [] if self.depth().ready == 0 else self._ids(QUEUE)
+
+    def dead_letters(self) -> list[str]:
+        return self._ids(DEAD_LETTERS) if self._keeps_dead_letters else []
+
+    def _ids(self, queue: str) -> list[str]:
         """Take every message without acknowledging: closing the channel gives them all back."""
-        if self.depth().ready == 0:
-            return []
         ids: list[str] = []
         with self._broker.channel(self._name) as channel:
             while True:
-                method, properties, _ = channel.basic_get(QUEUE)
+                method, properties, _ = channel.basic_get(queue)
                 if method is None:
                     return ids
                 ids.append(str((properties.headers or {}).get("id")))
@@ -170,6 +180,14 @@ class VirtualHost(Namespace):
         calls = (f"application:set_env(rabbit, {name}, {value * 1000:.0f})" for name, value in wanted.items())
         if self._broker.node.execute(["rabbitmqctl", "--quiet", "eval", f"{', '.join(calls)}."]):
             raise BrokerSilent("rabbitmqctl could not set consumer_timeout", "run it again")
+
+    def keep_dead_letters(self) -> None:
+        """By a policy, so that the queue keeps the arguments that Celery declares it with."""
+        self._broker.admin("PUT", f"queues/{self._name}/{DEAD_LETTERS}", {"durable": True})
+        definition = {"dead-letter-exchange": "", "dead-letter-routing-key": DEAD_LETTERS}
+        policy = {"pattern": f"^{QUEUE}$", "definition": definition, "apply-to": "queues"}
+        self._broker.admin("PUT", f"policies/{self._name}/dead-letters", policy)
+        self._keeps_dead_letters = True
 
     def close(self) -> None:
         try:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from celery.exceptions import Reject
+
 from . import gate
 
 BITE = 1 << 20
@@ -64,7 +66,26 @@ def die_when_told(task: Any) -> None:
     die(task)
 
 
+def fail(_task: Any) -> None:
+    """Raise an error."""
+    raise ValueError("the task was told to fail")
+
+
+def reject(_task: Any) -> None:
+    """Tell the broker to drop its message."""
+    raise Reject("the task was told to reject", requeue=False)
+
+
+def retry_once(task: Any) -> None:
+    """Ask for a retry at once in the first run, and succeed in the retry."""
+    if not task.request.retries:
+        raise task.retry(countdown=0)
+
+
 ACTS: Mapping[str, Callable[..., Any]] = {
     act.__name__: act
-    for act in (nothing, sentinel, die, leave, die_once, leave_once, eat, eat_once, die_when_told)
+    for act in (
+        *(nothing, sentinel, die, leave, die_once, leave_once, eat, eat_once, die_when_told),
+        *(retry_once, fail, reject),
+    )
 }

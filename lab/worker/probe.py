@@ -219,6 +219,8 @@ def _finished(sender: Any, **_: Any) -> None:
 def _returned(task_id: str, state: str | None = None, **_: Any) -> None:
     if state == "SUCCESS":
         gate.hold("finished", task_id)
+    else:  # the process that ran it knows before its parent, who may be looking for the broker
+        emit("returned", task_id, state=state)
 
 
 @signals.task_failure.connect

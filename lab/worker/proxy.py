@@ -10,7 +10,7 @@ Orders, each answered by an event of the same name with its ``order``:
 
 A trip fires once, inside the pump that sees the bytes: nothing else can pass in between. It says
 ``tripped`` when it has. Bytes that a frozen way keeps here are reported as ``withheld`` when they carry a
-message that was popped, its registration, or an acknowledgement: then they have left their sender.
+message that was popped, its registration, an acknowledgement, or a publish: then they have left their sender.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, as a middlebox tha
 
 #: AMQP 0-9-1: a method frame of 13 bytes on any channel, class 60 (basic), method 80 (ack).
 BASIC_ACK = re.compile(rb"\x01..\x00\x00\x00\x0d\x00\x3c\x00\x50", re.DOTALL)
+#: The same of method 40 (publish), of any size under 64 KiB; on Redis a publish is one LPUSH.
+PUBLISH = re.compile(rb"\x01..\x00\x00..\x00\x3c\x00\x28|\r\nLPUSH\r\n", re.DOTALL)
 #: kombu 5.7.0 transport/redis.py: QoS.append adds a delivery to the hash of those unacknowledged, QoS.ack
 #: removes it. Channel._brpop_start asks on a connection of its own, which carries one answer at a time: an
 #: array of queue and message, or a null.
@@ -78,6 +80,11 @@ def acks(_: Wire, data: bytes) -> bool:
     return bool(BASIC_ACK.search(data) or REDIS_ACK.search(data))
 
 
+def publishes(_: Wire, data: bytes) -> bool:
+    """Whether this carries a message to the broker."""
+    return bool(PUBLISH.search(data))
+
+
 def registers(_: Wire, data: bytes) -> bool:
     """Whether this tells Redis that a message is out with a worker."""
     return bool(REDIS_REGISTRATION.search(data))
@@ -93,7 +100,7 @@ TRIPS: Mapping[str, Trip] = {
 }
 WITHHELD: Mapping[str, tuple[Callable[[Wire, bytes], bool], ...]] = {
     "down": (popped,),
-    "up": (registers, acks),
+    "up": (registers, acks, publishes),
 }
 
 

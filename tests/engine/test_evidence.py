@@ -82,6 +82,20 @@ def test_what_no_worker_takes_is_in_the_backlog_and_stranded(rigs):
     assert judge(evidence.history, evidence.backlog).counts() == {"target": {"stranded": 3}}
 
 
+def test_what_the_broker_drops_is_a_dead_letter_and_is_told_from_what_is_lost(rigs, profile):
+    if profile.family == "redis":
+        pytest.skip("Redis has no dead letters")
+    rig = rigs()
+    rig.keep_dead_letters()
+    [task] = rig.publish("target", expires=0.1)
+    rig.dead_letter(task)
+    rig.worker("w")
+    rig.settle()
+    evidence = rig.collect()
+    assert (evidence.backlog.dead, evidence.backlog.ready) == ((task,), ())
+    assert judge(evidence.history, evidence.backlog).counts() == {"target": {"stranded": 1}}
+
+
 def test_what_a_frozen_worker_holds_is_told_from_what_waits_in_the_queue(rigs):
     rig = rigs({"task_acks_late": True, "worker_prefetch_multiplier": 2})
     holder = rig.worker("holder", hold="running")

@@ -134,6 +134,16 @@ class TestHealthyWorkersAreNotRobbed:
         lines = (self.TUNED, *fault("close-connections"), "w received t", *ran("t", "w", 7))
         assert any("received t 2 times" in doubt for doubt in outcome(*lines)[1])
 
+    def test_a_retry_of_a_worker_that_was_struck_may_come_to_another(self):
+        retry = ("w received t", "w accepted t", "w/7 started t", "w/7 retried t", "w acknowledged t")
+        lines = (self.TUNED, *fault("cut", "wire"), *retry, *ran("t", "later", 8))
+        assert outcome(*lines)[1] == ()
+
+    def test_one_retry_explains_one_delivery_more_and_not_two(self):
+        retry = ("w received t", "w accepted t", "w/7 started t", "w/7 retried t", "w acknowledged t")
+        lines = (self.TUNED, *retry, *ran("t", "later", 8), *ran("t", "later", 8))
+        assert any("redelivered 2 times" in doubt for doubt in outcome(*lines)[1])
+
 
 class TestExpectation:
     STORY = (*published("t"), UP, *ran("t"), *proved(), SETTLED)

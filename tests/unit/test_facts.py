@@ -1,10 +1,44 @@
-"""What a history tells of the ticks of a beat."""
+"""What a history tells beside the outcomes."""
 
 from __future__ import annotations
 
-from lab.facts import sent
+import pytest
+
+from lab.facts import facts_of, sent
+from lab.history import Backlog
 
 from .story import story
+
+ASKED = "web asked t label=target"
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ((ASKED, "web publish-ok t", "lab heal", "lab healed"), "ok"),
+        ((ASKED, "web publish-failed t", "lab heal", "lab healed"), "failed"),
+        ((ASKED, "lab heal", "web publish-ok t", "lab healed"), "nothing"),
+        ((ASKED, "web asked o label=others", "web publish-ok o", "lab heal"), "nothing"),
+    ],
+    ids=["told while it lasted", "told that it failed", "told by the undo itself", "of another task"],
+)
+def test_told_during_counts_what_publishers_heard_before_the_undo_began(lines, told):
+    assert facts_of(story(*lines), Backlog())["told_during"] == told
+
+
+def test_dead_counts_the_targets_in_the_dead_letter_queue():
+    history = story(ASKED, "web asked o label=others")
+    assert facts_of(history, Backlog(dead=("t", "o")))["dead"] == 1
+
+
+def test_order_numbers_what_the_last_worker_started_as_it_was_published():
+    history = story(
+        "p asked a label=first", "p asked b label=target", "p asked c label=target", "lab worker-up node=v",
+        "v/7 started a", "lab worker-up node=r", "p asked s label=sentinel", "r/7 started c", "r/7 started b",
+        "r/7 started s",
+    )  # fmt: skip
+    assert facts_of(history, Backlog())["order"] == "3 2"
+
 
 BEATS = ("lab beat-up node=b every=3", "lab beat-up node=c every=3")
 

@@ -418,3 +418,29 @@ class TestWorkersAndTimes:
 def test_every_phase_has_its_rule(phase):
     history = story(*published("t"), *killed("t", phase), SETTLED)
     assert len(judge(history, EMPTY).doubts) >= 1
+
+
+class TestDeadLetters:
+    UP = "lab worker-up node=w"
+
+    def verdict(self, *lines, dead=("t",)):
+        history = story(*lines, self.UP, *proved(), "lab settled")
+        judgement = judge(history, Backlog(dead=dead))
+        return judgement.counts()["target"], judgement.doubts
+
+    def test_a_task_that_never_finished_and_is_a_dead_letter_is_stranded(self):
+        assert self.verdict(*published("t")) == ({"stranded": 1}, ())
+
+    def test_the_same_without_a_dead_letter_queue_is_lost(self):
+        assert self.verdict(*published("t"), dead=()) == ({"lost": 1}, ())
+
+    def test_a_task_that_failed_stays_failed_and_is_not_coming_again(self):
+        ran = ("w received t", "w accepted t", "w/7 started t", "w/7 failed t", "w rejected t")
+        assert self.verdict(*published("t"), *ran) == ({"failed": 1}, ())
+
+    def test_a_task_that_finished_once_is_not_undone_by_a_dead_copy(self):
+        assert self.verdict(*published("t"), *ran("t")) == ({"once": 1}, ())
+
+    def test_a_dead_letter_whose_publisher_was_told_that_it_failed_is_undecided(self):
+        told = ("publisher asked t label=target", "publisher publish-failed t")
+        assert self.verdict(*told)[0] == {"unknown": 1}

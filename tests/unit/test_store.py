@@ -136,11 +136,11 @@ def test_the_last_words_of_the_nodes_are_kept_only_for_what_was_not_expected(sto
         lambda text: "\n".join(text.splitlines()[:-1]),
         lambda text: "\n".join(text.splitlines()[1:]),
         lambda text: text[: len(text) // 2],
-        lambda text: text.replace('"format": 1', '"format": 2'),
+        lambda text: text.replace('"format": 2', '"format": 3'),
         lambda text: text.replace('"expectation"', '"hopes"'),
         lambda text: text.replace('"because"', '"why"'),
         lambda text: "\0" + text,
-        lambda text: '{"format": 1}\n{"backlog": 3}',
+        lambda text: '{"format": 2}\n{"backlog": 3}',
         lambda text: "[]\n[]",
     ],
 )
@@ -188,3 +188,10 @@ def test_a_full_disk_leaves_no_half_a_history(store, monkeypatch):
 
 def test_a_cell_with_a_very_long_name_is_stored(store):
     assert len(store.history_path("r", 0, "x" * 500).split("/")[-1]) < 255
+
+
+def test_a_history_of_format_1_has_no_dead_letters(store):
+    path = stored(store)
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1').replace(', "dead": []', ""))
+    assert "dead" not in path.read_text()
+    assert read_history(path).backlog == Backlog()

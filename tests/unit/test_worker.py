@@ -164,3 +164,19 @@ def test_an_acknowledgement_that_is_still_booked_when_the_loop_ends_is_told_as_n
     assert told == [("acknowledged", False)]
     loop.turn()
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "carries"),
+    [
+        (b"\x01\x00\x01\x00\x00\x00\x1c\x00\x3c\x00\x28\x00\x00\x00\x06celery\x00\xce", True),
+        (b"\x01\x00\x01\x00\x00\x00\x0d\x00\x3c\x00\x50\x00\x00\x00\x00\x00\x00\x00\x01\x00\xce", False),
+        (b"*3\r\n$5\r\nLPUSH\r\n$6\r\ncelery\r\n$2\r\n{}\r\n", True),
+        (b"*3\r\n$5\r\nBRPOP\r\n$6\r\ncelery\r\n$1\r\n1\r\n", False),
+    ],
+    ids=["basic.publish", "basic.ack", "LPUSH", "BRPOP"],
+)
+def test_the_wire_knows_a_publish_when_it_sees_one(data, carries):
+    from lab.worker.proxy import PUBLISH
+
+    assert bool(PUBLISH.search(data)) is carries
