@@ -5,11 +5,12 @@ from __future__ import annotations
 from lab.catalogue import EARLY_LATE_OR_REJECT, EARLY_OR_LATE, Axis, Scenario, scenario
 from lab.cell import Cell
 from lab.judge import Expectation, Outcome, Surprise
-from lab.nodes import Moment, Proxy, Publisher, Worker
+from lab.nodes import Moment, Proxy, Publisher, Store, Worker
 from lab.rig import Rig
 from lab.verbs import (
     close_connections,
     crash_broker,
+    crash_store,
     cut,
     cut_wire,
     freeze,
@@ -34,10 +35,12 @@ __all__ = [
     "Publisher",
     "Rig",
     "Scenario",
+    "Store",
     "Surprise",
     "Worker",
     "close_connections",
     "crash_broker",
+    "crash_store",
     "cut",
     "cut_wire",
     "freeze",

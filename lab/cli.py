@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lab import errors
-from lab.brokers.profile import DEFAULT_PROFILES, Profile, names
+from lab.brokers.profile import DEFAULT_PROFILES, STORES, Profile, names
 from lab.catalogue import Scenario, find, load_scenarios
 from lab.cell import Cell
 from lab.engine import doctor as checks
@@ -174,8 +174,9 @@ def _play(
     """Have everything that the cells need, and yield their trials as they end."""
     say = functools.partial(_say, time.monotonic())
     with _interruptible() as interrupts, _engine(say, run=interrupts.run, keep=keep) as engine:
-        for label in dict.fromkeys(cell.profile for cell in cells):
-            ensure(engine, Profile.load(label).image, say)
+        brokers = dict.fromkeys(cell.profile for cell in cells)
+        for needed in (*map(Profile.load, brokers), *map(Profile.of_store, scenario.stores)):
+            ensure(engine, needed.image, say)
         image = ensure_worker(engine, celery, say)
         jobs = jobs or JOBS_PER_CORE * (os.cpu_count() or 1)
         say(
@@ -360,7 +361,8 @@ def setup(brokers: Sequence[str], celery: str | None) -> None:
     """Have an engine and every image. Does nothing when all is there."""
     say = functools.partial(_say, time.monotonic())
     with _interruptible() as interrupts, _engine(say, run=interrupts.run) as engine:
-        for image in dict.fromkeys(Profile.load(label).image for label in _profiles(brokers)):
+        stores = map(Profile.of_store, names(STORES))
+        for image in dict.fromkeys(p.image for p in (*map(Profile.load, _profiles(brokers)), *stores)):
             ensure(engine, image, say)
         image = ensure_worker(engine, celery or default_celery(), say)
         out.print(

@@ -9,6 +9,7 @@ from lab.evidence import dead_nodes, lab_events
 from lab.history import Event, Scalar
 
 TARGET = "target"
+LABS_OWN = "sentinel"  # the label of what the lab publishes to prove that a worker takes work
 
 
 def _targets(history: Iterable[Event]) -> set[str | None]:
@@ -37,7 +38,21 @@ def waited(history: Sequence[Event]) -> Scalar:
     return ", ".join(f"{node} {times}" for node, times in sorted(waiting.items()))
 
 
-FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {f.__name__: f for f in (runs, exits, waited)}
+def results(history: Sequence[Event]) -> Scalar:
+    """Which states the result backend had in the end: ``others SUCCESS x2, target none``."""
+    if not any(lab_events(history, "results")):
+        return ""
+    stored = {e.task: e.detail.get("state") for e in lab_events(history, "result")}
+    labels = {e.task: e.detail.get("label") for e in history if e.name == "asked"}
+    told = Counter(
+        f"{label} {stored.get(task, 'none')}" for task, label in labels.items() if label != LABS_OWN
+    )
+    return ", ".join(f"{what} x{times}" if times > 1 else what for what, times in sorted(told.items()))
+
+
+FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {
+    f.__name__: f for f in (runs, exits, waited, results)
+}
 
 
 def facts_of(history: Sequence[Event]) -> dict[str, Scalar]:

@@ -24,10 +24,12 @@ from lab.nodes import (
     Proxy,
     Publisher,
     Recorder,
+    Store,
     Worker,
 )
 from lab.settings import TRANSPORT, Settings, Tuned, merged, tuned
 from lab.settle import Settling
+from lab.stores import ResultStore
 from lab.watch import Stop, Watch
 
 SETTLE_SECONDS = 20.0
@@ -89,6 +91,7 @@ class Rig:
         self._starting = ThreadPoolExecutor(max_workers=1, thread_name_prefix=tag)
         self._publisher: Future[Publisher] | None = None
         self._workers: list[Worker] = []
+        self._results: ResultStore | None = None
         self._injected: dict[int, tuple[Fault, Timer]] = {}
         self._namespace: Namespace | None = None
         self._published = 0
@@ -154,6 +157,7 @@ class Rig:
     ) -> Publisher:
         """Start another publisher than the one that the trial has."""
         own = merged(self._settings, settings or {})
+        self._tuned.update((change.setting, change) for change in tuned(settings or {}))
         node = self._nodes.start(name, PUBLISHER_COMMAND, self._with_url(own, through), hold=hold)
         return Publisher(node, self._nodes, hold)
 
@@ -163,6 +167,18 @@ class Rig:
         node = self._nodes.start(WIRE, (*PROXY_COMMAND, str(port), ALIAS), {})
         self._nodes.await_ready(WIRE)
         return Proxy(node, self._nodes)
+
+    def result_backend(self) -> Store:
+        """Start a Redis beside the broker that stores results. Nodes that start after this use it.
+
+        The publisher that the trial has is told of it, so call this before the first publish.
+        """
+        self._results = ResultStore(self._nodes.engine, self._nodes.network, self._nodes.tag)
+        self.watch.poll(self._results.answers, "the result backend to answer", HEAL_SECONDS)
+        where = {"result_backend": self._results.url}
+        self._settings.update(where)
+        self._default_publisher().order({"settings": where})
+        return Store(self._results.node, self._nodes, server=self._results)
 
     # --- tasks ----------------------------------------------------------------------------------
 
@@ -187,7 +203,7 @@ class Rig:
         publisher = by or self._default_publisher()
         self._nodes.await_ready(publisher.name)
         common = {"label": label, "act": act, "about": about or {}, "options": options}
-        publisher.order([{"id": task, **common} for task in ids])
+        publisher.order({"tasks": [{"id": task, **common} for task in ids]})
         if wait:
             publisher.was_told(ids)
         return ids
@@ -278,7 +294,8 @@ class Rig:
         alive = [worker for worker in self._workers if worker.alive]
 
         def sentinels(count: int, gate: str) -> list[str]:
-            return self.publish(SENTINEL, count, act=SENTINEL, about={"gate_name": gate})
+            about = {"gate_name": gate}  # whether results are stored is not what it proves
+            return self.publish(SENTINEL, count, act=SENTINEL, about=about, ignore_result=True)
 
         Settling(self.namespace, alive, sentinels, self.watch, self._record).settle(seconds)
 
@@ -290,6 +307,7 @@ class Rig:
         self._nodes.freeze()
         backlog = self._backlog()
         self._nodes.silence()
+        self._read_results()
         logs = self._nodes.logs()
         return Evidence((*logs, *self._record.events), backlog, tuple(self._tuned.values()))
 
@@ -317,6 +335,18 @@ class Rig:
             self._record("defect", what=f"the backlog could not be read: {error.wrong}")
             return Backlog(readable=False)
 
+    def _read_results(self) -> None:
+        """Record the state that is stored for each task."""
+        if self._results is None:
+            return
+        try:
+            found = dict(self._results.states())
+            self._record("results", stored=len(found))
+            for task, state in found.items():
+                self._record("result", task, state=state)
+        except Inconclusive as error:
+            self._record("defect", what=f"the results could not be read: {error.wrong}")
+
     def errors(self) -> dict[str, str]:
         """What every node wrote to standard error: for people, never for verdicts."""
         return self._nodes.errors()
@@ -331,6 +361,8 @@ class Rig:
         for _, timer in self._injected.values():
             timer.cancel()
         self._nodes.remove()
+        if self._results is not None:
+            self._results.node.remove()
         if self._namespace is not None:
             self._namespace.close()
 

@@ -183,11 +183,6 @@ def _started(task_id: str, **_: Any) -> None:
     emit("started", task_id)
 
 
-@signals.task_success.connect
-def _finished(sender: Any, **_: Any) -> None:
-    emit("finished", sender.request.id)
-
-
 @signals.task_postrun.connect
 def _returned(task_id: str, state: str | None = None, **_: Any) -> None:
     if state == "SUCCESS":

@@ -1,7 +1,8 @@
 """A node that publishes when the lab tells it to, and records what it was told about each task.
 
-An order is a list of tasks: ``{"id", "label", "act", "about", "options"}``. A publisher that is held at
-the phase *committed* has told its own caller that all is well, and has not published yet.
+An order has ``tasks``, each ``{"id", "label", "act", "about", "options"}``, or ``settings`` that hold
+from then on. A publisher that is held at the phase *committed* has told its own caller that all is well,
+and has not published yet.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def publish(task: dict[str, Any]) -> None:
     gate.hold("committed", task["id"])
     connection = app.connection_for_write()
     told_failed = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+    told_failed += (RuntimeError,)  # of a result backend that is away: celery 5.7.0 backends/asynchronous.py
     try:
         about = {"act": task["act"], **task["about"]}
         app.send_task(TASK_NAME, task_id=task["id"], kwargs=about, **task["options"])
@@ -36,7 +38,8 @@ def main() -> None:
     """Serve orders until killed."""
     emit("ready", **versions())
     for order in orders():
-        for task in order:
+        app.conf.update(order.get("settings", {}))  # before it first published: its backend is not made yet
+        for task in order.get("tasks", ()):
             publish(task)
 
 
