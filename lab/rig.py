@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Timer
+from typing import Any
 
 from lab.brokers.base import ALIAS, Broker, Namespace
 from lab.brokers.profile import Profile
@@ -110,6 +111,7 @@ class Rig:
         name: str,
         *,
         hold: str | None = None,
+        only: str = "",
         after_visibility_timeout: bool = False,
         through: Proxy | None = None,
         settings: Settings | None = None,
@@ -120,6 +122,7 @@ class Rig:
     ) -> Worker:
         """Start a worker and wait until it consumes. ``hold`` closes its gate at that phase.
 
+        With ``only``, a label, the gate is closed for tasks of that label alone.
         ``through`` puts a proxy between it and its broker; ``settings`` are for it alone; ``memory`` is its
         limit in bytes; ``options`` go to ``celery worker``.
         """
@@ -130,7 +133,12 @@ class Rig:
         self._tuned.update((change.setting, change) for change in tuned(settings or {}))
         command = (*WORKER_COMMAND, "--pool", str(self.cell["worker_pool"]), *options)
         node = self._nodes.start(
-            name, command, self._with_url(own, through), hold=hold, memory=memory, environment=environment
+            name,
+            command,
+            self._with_url(own, through),
+            hold=hold,
+            memory=memory,
+            environment={"LAB_HOLD_ONLY": only, **(environment or {})},
         )
         concurrency = int(str(own["worker_concurrency"]))
         worker = Worker(
@@ -198,12 +206,35 @@ class Rig:
         ``act`` is what the task does (:mod:`lab.worker.acts`), ``about`` its arguments; ``options`` go to
         Celery's ``send_task``, like ``countdown``.
         """
-        ids = [f"{label}-{self._published + i}-{self._nodes.tag}" for i in range(count)]
-        self._published += count
+        common = {"label": label, "act": act, "about": about or {}, "options": options}
+        return self._order([common] * count, by, wait=wait)
+
+    def chain(self, *labels: str) -> list[str]:
+        """Publish a chain of tasks, one for each label. Who was told ok was promised every step."""
+        return self._canvas("chain", labels, {})
+
+    def chord(self, *labels: str, acts: Mapping[str, str] | None = None) -> list[str]:
+        """Publish a chord: the last label is that of its body. ``acts`` are what labels do."""
+        return self._canvas("chord", labels, acts or {})
+
+    def _canvas(self, kind: str, labels: Sequence[str], acts: Mapping[str, str]) -> list[str]:
+        steps = [{"label": w, "act": acts.get(w, "nothing"), "about": {}, "options": {}} for w in labels]
+        return self._order(steps, canvas=kind)
+
+    def _order(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        by: Publisher | None = None,
+        *,
+        wait: bool = True,
+        canvas: str | None = None,
+    ) -> list[str]:
+        ids = [f"{t['label']}-{n}-{self._nodes.tag}" for n, t in enumerate(tasks, self._published)]
+        self._published += len(ids)
         publisher = by or self._default_publisher()
         self._nodes.await_ready(publisher.name)
-        common = {"label": label, "act": act, "about": about or {}, "options": options}
-        publisher.order({"tasks": [{"id": task, **common} for task in ids]})
+        orders = [{"id": task, **about} for task, about in zip(ids, tasks, strict=True)]
+        publisher.order({"tasks": orders, "canvas": canvas})
         if wait:
             publisher.was_told(ids)
         return ids

@@ -68,7 +68,7 @@ PRODUCTION: Mapping[str, tuple[str, str]] = {
         "a quorum queue drops a message that came back 20 times, or keeps it for ever",
     ),
     "result_backend_transport_options": (
-        "retry_policy with max_retries 20",
+        "20 retries, one each second (retry_policy)",
         "a publisher that finds its result backend away tries again for 20 s before it is told",
     ),
     "worker_soft_shutdown_timeout": (

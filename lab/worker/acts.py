@@ -20,6 +20,11 @@ def sentinel(task: Any, gate_name: str) -> None:
     gate.wait(gate_name, task.request.id)
 
 
+def fail(_task: Any) -> None:
+    """End by an exception."""
+    raise RuntimeError("as it was told to")
+
+
 def die(_task: Any) -> None:
     """End the process that runs it, like a segmentation fault in a library."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -49,5 +54,5 @@ def die_when_told(task: Any) -> None:
 
 
 ACTS: Mapping[str, Callable[..., Any]] = {
-    act.__name__: act for act in (nothing, sentinel, die, leave, die_once, leave_once, die_when_told)
+    act.__name__: act for act in (nothing, sentinel, fail, die, leave, die_once, leave_once, die_when_told)
 }

@@ -40,7 +40,8 @@ class ProbedRequest(Request):
             super().acknowledge()
         finally:  # an error of the connection is logged or raised: kombu 5.7.0 message.py, ack_log_error
             if first:
-                emit("acknowledged", self.id, sent=bool(self.message.acknowledged))
+                sent, late = bool(self.message.acknowledged), bool(self.task.acks_late)
+                emit("acknowledged", self.id, sent=sent, late=late)
 
     def reject(self, requeue: bool = False) -> None:
         first = not self.acknowledged
@@ -166,6 +167,15 @@ def _announce(number: signal.Signals) -> None:
             celerys(*frame)
 
     signal.signal(number, handle)
+
+
+@signals.worker_init.connect
+def _begin(**_: Any) -> None:
+    signals.after_task_publish.connect(_published)  # by a worker: the publisher tells of its own in its way
+
+
+def _published(headers: dict[str, Any], **_: Any) -> None:
+    emit("published", headers["id"])
 
 
 @signals.worker_process_init.connect

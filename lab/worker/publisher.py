@@ -1,14 +1,17 @@
 """A node that publishes when the lab tells it to, and records what it was told about each task.
 
 An order has ``tasks``, each ``{"id", "label", "act", "about", "options"}``, or ``settings`` that hold
-from then on. A publisher that is held at the phase *committed* has told its own caller that all is well,
-and has not published yet.
+from then on. With ``canvas`` the tasks are the steps of one chain, or the header of one chord and, last,
+its body: the one call that publishes them promises each of them. A publisher that is held at the phase
+*committed* has told its own caller that all is well, and has not published yet.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from celery import Signature, chain, chord
 from kombu.exceptions import KombuError
 
 from . import gate
@@ -18,20 +21,53 @@ from .inbox import orders
 from .probe import versions
 
 
-def publish(task: dict[str, Any]) -> None:
-    """Publish one task. An exception is what the publisher is told: that it failed."""
-    emit("asked", task["id"], label=task["label"])
-    gate.hold("committed", task["id"])
+def publish(tasks: Sequence[dict[str, Any]], send: Callable[[Sequence[dict[str, Any]]], Any]) -> None:
+    """Publish tasks in one call. An exception is what the publisher is told: that it failed."""
+    for task in tasks:
+        emit("asked", task["id"], label=task["label"])
+    gate.hold("committed", tasks[0]["id"])
     connection = app.connection_for_write()
     told_failed = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
     told_failed += (RuntimeError,)  # of a result backend that is away: celery 5.7.0 backends/asynchronous.py
     try:
-        about = {"act": task["act"], **task["about"]}
-        app.send_task(TASK_NAME, task_id=task["id"], kwargs=about, **task["options"])
+        send(tasks)
     except told_failed as error:
-        emit("publish-failed", task["id"], error=f"{type(error).__name__}: {error}")
+        for task in tasks:
+            emit("publish-failed", task["id"], error=f"{type(error).__name__}: {error}")
     else:
-        emit("publish-ok", task["id"])
+        for task in tasks:
+            emit("publish-ok", task["id"])
+
+
+def send_one(tasks: Sequence[dict[str, Any]]) -> None:
+    """Send the only task."""
+    [task] = tasks
+    app.send_task(TASK_NAME, task_id=task["id"], kwargs=arguments(task), **task["options"])
+
+
+def send_chain(tasks: Sequence[dict[str, Any]]) -> None:
+    """Send the first step, with all the others in its message."""
+    chain(*map(step, tasks), app=app).apply_async()
+
+
+def send_chord(tasks: Sequence[dict[str, Any]]) -> None:
+    """Send the header, with the body in each of its messages."""
+    *header, body = tasks
+    chord(map(step, header), step(body), app=app).apply_async(task_id=body["id"])
+
+
+CANVASES = {"chain": send_chain, "chord": send_chord}
+
+
+def step(task: dict[str, Any]) -> Signature:
+    """A task of a canvas. It is immutable: it does not take the result of the one before."""
+    options = {"task_id": task["id"], **task["options"]}
+    return Signature(TASK_NAME, kwargs=arguments(task), options=options, immutable=True, app=app)
+
+
+def arguments(task: dict[str, Any]) -> dict[str, Any]:
+    """What the task is called with."""
+    return {"act": task["act"], **task["about"]}
 
 
 def main() -> None:
@@ -39,8 +75,12 @@ def main() -> None:
     emit("ready", **versions())
     for order in orders():
         app.conf.update(order.get("settings", {}))  # before it first published: its backend is not made yet
-        for task in order.get("tasks", ()):
-            publish(task)
+        tasks = order.get("tasks", [])
+        if canvas := order.get("canvas"):
+            publish(tasks, CANVASES[canvas])
+            continue
+        for task in tasks:
+            publish([task], send_one)
 
 
 if __name__ == "__main__":
