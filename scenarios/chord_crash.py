@@ -41,6 +41,8 @@ def chord_crash(rig: Rig) -> None:
 def cannot(cell: Cell) -> str | None:
     if cell.params["end"] == "fails" and cell.params["phase"] != "running":
         return "a task that fails does not return"
+    if cell.params["end"] == "child-killed" and cell["worker_pool"] not in ("prefork", "processes"):
+        return f"the {cell['worker_pool']} pool has no child process to kill"
     return None
 
 
