@@ -6,12 +6,13 @@ from lab.catalogue import EARLY_LATE_OR_REJECT, EARLY_OR_LATE, Axis, Scenario, s
 from lab.cell import Cell
 from lab.engine.adapter import DISK
 from lab.judge import Expectation, Outcome, Surprise
-from lab.nodes import Moment, Proxy, Publisher, Worker
+from lab.nodes import Moment, Proxy, Publisher, Store, Worker
 from lab.rig import Rig
 from lab.verbs import (
     close_connections,
     control_shutdown,
     crash_broker,
+    crash_store,
     cut,
     cut_wire,
     exhaust_memory,
@@ -38,11 +39,13 @@ __all__ = [
     "Publisher",
     "Rig",
     "Scenario",
+    "Store",
     "Surprise",
     "Worker",
     "close_connections",
     "control_shutdown",
     "crash_broker",
+    "crash_store",
     "cut",
     "cut_wire",
     "exhaust_memory",

@@ -51,7 +51,8 @@ EARLY_LATE_OR_REJECT = Axis(
 class Scenario:
     """A registered script with its question, axes, expectation and what cannot be.
 
-    One that breaks the broker or the network has a broker of its own (``own_broker``).
+    One that breaks the broker or the network has a broker of its own (``own_broker``). ``stores`` are the
+    servers that it has beside the broker, by the names of their files in ``compose/stores/``.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Scenario:
     axes: Sequence[Axis]
     script: Callable[[Rig], None]
     own_broker: bool = False
+    stores: Sequence[str] = ()
     expectation: Callable[[Cell], Expectation] | None = None
     exclusion: Callable[[Cell], str | None] | None = None
 
@@ -128,12 +130,17 @@ _registry: dict[str, Scenario] = {}
 
 
 def scenario(
-    name: str, *, asks: str, vary: Sequence[Axis] = (), own_broker: bool = False
+    name: str,
+    *,
+    asks: str,
+    vary: Sequence[Axis] = (),
+    own_broker: bool = False,
+    stores: Sequence[str] = (),
 ) -> Callable[[Callable[[Rig], None]], Scenario]:
     """Register a script under its name. The script gets a :class:`lab.rig.Rig` in its hands."""
 
     def register(script: Callable[[Rig], None]) -> Scenario:
-        found = Scenario(name=name, asks=asks, axes=vary, script=script, own_broker=own_broker)
+        found = Scenario(name, asks, vary, script, own_broker=own_broker, stores=stores)
         return _registry.setdefault(name, found)
 
     return register

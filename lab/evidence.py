@@ -122,6 +122,7 @@ class Hand:
     A run that its dead child left is ended by the parent, which fails the task or gives it back. A run
     that nobody received is one whose log lost a line. A connection that is lost takes those deliveries
     with it that no process has accepted, and a run that the worker cancels leaves its delivery unanswered.
+    A late acknowledgement ends a run too: of one that Celery skipped as done before, it is the only sign.
     """
 
     received: int = 0
@@ -130,6 +131,7 @@ class Hand:
     accepted: int = 0
     started: int = 0
     ended: int = 0
+    late: int = 0
 
     def take(self, event: Event) -> None:
         """Count one event of this node and task."""
@@ -139,6 +141,7 @@ class Hand:
             case "acknowledged" | "rejected":
                 self.answered += 1
                 self.ended += is_requeue(event)
+                self.late += bool(event.detail.get("late"))
             case "accepted":
                 self.accepted += 1
             case "started":
@@ -159,7 +162,7 @@ class Hand:
         """Whether everything is answered and ended."""
         begun = max(self.accepted, self.started)
         answered = self.received == self.answered + self.dropped
-        return answered and begun <= self.ended and self.started <= self.received
+        return answered and begun <= max(self.ended, self.late) and self.started <= self.received
 
 
 def at_rest(events: Iterable[Event]) -> bool:

@@ -44,6 +44,18 @@ def sent(history: Sequence[Event]) -> Scalar:
     return ", ".join(f"{node} {times}" for node, times in sorted(ticks.items()))
 
 
+def results(history: Sequence[Event]) -> Scalar:
+    """Which states the result backend had in the end: ``others SUCCESS x2, target none``."""
+    if not any(lab_events(history, "results")):
+        return ""
+    stored = {e.task: e.detail.get("state") for e in lab_events(history, "result")}
+    labels = {e.task: e.detail.get("label") for e in history if e.name == "asked"}
+    told = Counter(
+        f"{label} {stored.get(task, 'none')}" for task, label in labels.items() if label != SENTINEL
+    )
+    return ", ".join(f"{what} x{times}" if times > 1 else what for what, times in sorted(told.items()))
+
+
 def _ticks(history: Iterable[Event]) -> list[Event]:
     """What beats published, in order of time."""
     events = list(history)
@@ -70,7 +82,7 @@ def order(history: Sequence[Event]) -> Scalar:
 
 
 FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {
-    f.__name__: f for f in (runs, exits, waited, sent, told_during, order)
+    f.__name__: f for f in (runs, exits, waited, sent, results, told_during, order)
 }
 
 

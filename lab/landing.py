@@ -132,5 +132,6 @@ _PHASES: Mapping[str, Callable[[Struck], str | None]] = {
     "queued": _queued,
     "reserved": _reserved,
     "running": _running,
+    "returned": _finished,
     "finished": _finished,
 }

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from lab.brokers.base import Server
 from lab.engine.adapter import DISK, Engine, Node, NodeSpec
 from lab.errors import DeadlineExpired, EngineGone, Inconclusive, NodeDead
 from lab.evidence import at_rest, is_held
@@ -236,9 +237,9 @@ class Publisher(Handle):
 
     orders: int = 0
 
-    def order(self, tasks: Sequence[Mapping[str, object]]) -> None:
-        """Have these tasks published, one after another. Does not wait."""
-        self.node.put(INBOX, f"{self.orders:06}.json", f"{json.dumps(tasks)}\n".encode())
+    def order(self, about: Mapping[str, object]) -> None:
+        """Have tasks published, one after another, or settings changed. Does not wait."""
+        self.node.put(INBOX, f"{self.orders:06}.json", f"{json.dumps(about)}\n".encode())
         self.orders += 1
 
     def was_told(self, ids: Sequence[str], seconds: float = PHASE_SECONDS) -> None:
@@ -280,6 +281,13 @@ class Proxy(Handle):
         """Have it freeze by itself at the next such moment of the protocol."""
         number = self.order({"do": "arm", "trip": trip})
         self.nodes.watch.poll(lambda: self.obeyed(number), f"{self.name} to be armed", PHASE_SECONDS)
+
+
+@dataclass(slots=True)
+class Store(Handle):
+    """A server beside the broker: it writes no events, so what it keeps is read at the end of the trial."""
+
+    server: Server = field(kw_only=True)
 
 
 @dataclass(slots=True)

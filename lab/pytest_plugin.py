@@ -42,7 +42,8 @@ class Lab:
     def play(self, scenario: Scenario, cell: Cell) -> TrialResult:
         """Run one cell once; again if it was inconclusive."""
         profile = Profile.load(cell.profile)
-        ensure(self.engine, profile.image, _say)
+        for needed in (profile, *map(Profile.of_store, scenario.stores)):
+            ensure(self.engine, needed.image, _say)
         self._played += 1
         return self.run.once(self._played, scenario, cell, profile, self.stages)
 

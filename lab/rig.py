@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Timer
+from typing import Any
 
 from lab.brokers.base import ALIAS, Broker, Namespace
 from lab.brokers.profile import Profile
@@ -28,10 +29,12 @@ from lab.nodes import (
     Proxy,
     Publisher,
     Recorder,
+    Store,
     Worker,
 )
 from lab.settings import TRANSPORT, Settings, Tuned, merged, tuned
 from lab.settle import Settling
+from lab.stores import ResultStore
 from lab.watch import Stop, Watch
 
 SETTLE_SECONDS = 20.0
@@ -94,6 +97,7 @@ class Rig:
         self._starting = ThreadPoolExecutor(max_workers=1, thread_name_prefix=tag)
         self._publisher: Future[Publisher] | None = None
         self._workers: list[Worker] = []
+        self._results: ResultStore | None = None
         self._injected: dict[int, tuple[Fault, Timer]] = {}
         self._namespace: Namespace | None = None
         self._published = 0
@@ -112,6 +116,7 @@ class Rig:
         name: str,
         *,
         hold: str | None = None,
+        only: str = "",
         after_visibility_timeout: bool = False,
         through: Proxy | None = None,
         settings: Settings | None = None,
@@ -123,6 +128,7 @@ class Rig:
     ) -> Worker:
         """Start a worker and wait until it consumes. ``hold`` closes its gate at that phase.
 
+        With ``only``, a label, the gate is closed for tasks of that label alone.
         ``through`` puts a proxy between it and its broker; ``settings`` are for it alone; ``memory`` is its
         limit in bytes, ``disk`` what it sees at DISK; ``options`` go to ``celery worker``.
         """
@@ -136,7 +142,13 @@ class Rig:
         command = (*WORKER_COMMAND, "--pool", pool, *options)
         url = self._with_url(own, through)
         node = self._nodes.start(
-            name, command, url, hold=hold, memory=memory, disk=disk, environment=environment
+            name,
+            command,
+            url,
+            hold=hold,
+            memory=memory,
+            disk=disk,
+            environment={"LAB_HOLD_ONLY": only, **(environment or {})},
         )
         concurrency = int(str(own["worker_concurrency"]))
         worker = Worker(
@@ -164,6 +176,7 @@ class Rig:
     ) -> Publisher:
         """Start another publisher than the one that the trial has."""
         own = merged(self._settings, settings or {})
+        self._tuned.update((change.setting, change) for change in tuned(settings or {}))
         node = self._nodes.start(name, PUBLISHER_COMMAND, self._with_url(own, through), hold=hold)
         return Publisher(node, self._nodes, hold)
 
@@ -194,6 +207,18 @@ class Rig:
         """Make a disk that outlives the nodes that see it, each at the path DISK."""
         return self._nodes.disk(name)
 
+    def result_backend(self) -> Store:
+        """Start a Redis beside the broker that stores results. Nodes that start after this use it.
+
+        The publisher that the trial has is told of it, so call this before the first publish.
+        """
+        self._results = ResultStore(self._nodes.engine, self._nodes.network, self._nodes.tag)
+        self.watch.poll(self._results.answers, "the result backend to answer", HEAL_SECONDS)
+        where = {"result_backend": self._results.url}
+        self._settings.update(where)
+        self._default_publisher().order({"settings": where})
+        return Store(self._results.node, self._nodes, server=self._results)
+
     # --- tasks ----------------------------------------------------------------------------------
 
     def publish(
@@ -212,12 +237,35 @@ class Rig:
         ``act`` is what the task does (:mod:`lab.worker.acts`), ``about`` its arguments; ``options`` go to
         Celery's ``send_task``, like ``countdown``.
         """
-        ids = [f"{label}-{self._published + i}-{self._nodes.tag}" for i in range(count)]
-        self._published += count
+        common = {"label": label, "act": act, "about": about or {}, "options": options}
+        return self._order([common] * count, by, wait=wait)
+
+    def chain(self, *labels: str) -> list[str]:
+        """Publish a chain of tasks, one for each label. Who was told ok was promised every step."""
+        return self._canvas("chain", labels, {})
+
+    def chord(self, *labels: str, acts: Mapping[str, str] | None = None) -> list[str]:
+        """Publish a chord: the last label is that of its body. ``acts`` are what labels do."""
+        return self._canvas("chord", labels, acts or {})
+
+    def _canvas(self, kind: str, labels: Sequence[str], acts: Mapping[str, str]) -> list[str]:
+        steps = [{"label": w, "act": acts.get(w, "nothing"), "about": {}, "options": {}} for w in labels]
+        return self._order(steps, canvas=kind)
+
+    def _order(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        by: Publisher | None = None,
+        *,
+        wait: bool = True,
+        canvas: str | None = None,
+    ) -> list[str]:
+        ids = [f"{t['label']}-{n}-{self._nodes.tag}" for n, t in enumerate(tasks, self._published)]
+        self._published += len(ids)
         publisher = by or self._default_publisher()
         self._nodes.await_ready(publisher.name)
-        common = {"label": label, "act": act, "about": about or {}, "options": options}
-        publisher.order([{"id": task, **common} for task in ids])
+        orders = [{"id": task, **about} for task, about in zip(ids, tasks, strict=True)]
+        publisher.order({"tasks": orders, "canvas": canvas})
         if wait:
             publisher.was_told(ids)
         return ids
@@ -225,7 +273,7 @@ class Rig:
     def revoke(self, task: str, workers: int = 1) -> None:
         """Revoke a task, and wait until so many workers have answered that they will not run it."""
         publisher = self._default_publisher()
-        publisher.order([{"id": task, "revoke": workers}])
+        publisher.order({"revoke": {"id": task, "workers": workers}})
         publisher.says("revocation-known", task)
 
     def queued(self, task: str) -> Moment:
@@ -364,7 +412,8 @@ class Rig:
         alive = [worker for worker in self._workers if worker.alive]
 
         def sentinels(count: int, gate: str) -> list[str]:
-            return self.publish(SENTINEL, count, act=SENTINEL, about={"gate_name": gate})
+            about = {"gate_name": gate}  # whether results are stored is not what it proves
+            return self.publish(SENTINEL, count, act=SENTINEL, about=about, ignore_result=True)
 
         Settling(self.namespace, alive, sentinels, self.watch, self._record).settle(seconds)
 
@@ -376,6 +425,7 @@ class Rig:
         self._nodes.freeze()
         backlog = self._backlog()
         self._nodes.silence()
+        self._read_results()
         logs = self._nodes.logs()
         return Evidence((*logs, *self._record.events), backlog, tuple(self._tuned.values()))
 
@@ -403,6 +453,18 @@ class Rig:
             self._record("defect", what=f"the backlog could not be read: {error.wrong}")
             return Backlog(readable=False)
 
+    def _read_results(self) -> None:
+        """Record the state that is stored for each task."""
+        if self._results is None:
+            return
+        try:
+            found = dict(self._results.states())
+            self._record("results", stored=len(found))
+            for task, state in found.items():
+                self._record("result", task, state=state)
+        except Inconclusive as error:
+            self._record("defect", what=f"the results could not be read: {error.wrong}")
+
     def errors(self) -> dict[str, str]:
         """What every node wrote to standard error: for people, never for verdicts."""
         return self._nodes.errors()
@@ -417,6 +479,8 @@ class Rig:
         for _, timer in self._injected.values():
             timer.cancel()
         self._nodes.remove()
+        if self._results is not None:
+            self._results.node.remove()
         if self._namespace is not None:
             self._namespace.close()
 

@@ -75,6 +75,10 @@ PRODUCTION: Mapping[str, tuple[str, str]] = {
         "20 since RabbitMQ 4.0, none before",
         "a quorum queue drops a message that came back 20 times, or keeps it for ever",
     ),
+    "result_backend_transport_options": (
+        "20 retries, one each second (retry_policy)",
+        "a publisher that finds its result backend away tries again for 20 s before it is told",
+    ),
     "worker_soft_shutdown_timeout": (
         "0 s: no soft shutdown",
         "a cold shutdown ends running tasks at once; with it, it gives them this long before it does",

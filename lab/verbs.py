@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from lab.brokers.base import Broker
-from lab.errors import BrokerSilent
 from lab.faults import (
     CloseConnections,
     ControlShutdown,
@@ -20,7 +18,7 @@ from lab.faults import (
     Wire,
 )
 from lab.judge import BROKER
-from lab.nodes import Handle, Proxy, Worker
+from lab.nodes import Handle, Proxy, Store, Worker
 from lab.rig import Rig
 
 FIRST_PROCESS = 1  # of a container; its end is the end of the container
@@ -77,17 +75,22 @@ def cut(node: Handle) -> Fault:
 
 def crash_broker(rig: Rig) -> Fault:
     """SIGKILL to the broker. Healed, it starts again with what its disk has."""
-    return KillNode(BROKER, target=rig.broker.node, answers=_answers(rig.broker))
+    return KillNode(BROKER, target=rig.broker.node, answers=rig.broker.answers)
 
 
 def stop_broker(rig: Rig) -> Fault:
     """The broker is asked to end in good order. Healed, it starts again."""
-    return Stop(BROKER, target=rig.broker.node, ask=rig.broker.shut_down, answers=_answers(rig.broker))
+    return Stop(BROKER, target=rig.broker.node, ask=rig.broker.shut_down, answers=rig.broker.answers)
 
 
 def freeze_broker(rig: Rig) -> Fault:
     """Stop every process of the broker between two instructions, until it is healed."""
     return Freeze(BROKER, target=rig.broker.node)
+
+
+def crash_store(store: Store) -> Fault:
+    """SIGKILL to a server beside the broker. Healed, it starts again with what its disk has."""
+    return KillNode(store.name, target=store.node, answers=store.server.answers)
 
 
 def close_connections(rig: Rig) -> Fault:
@@ -129,14 +132,3 @@ def _order(proxy: Proxy) -> Callable[[Mapping[str, str]], Callable[[], bool]]:
         return lambda: proxy.obeyed(number)
 
     return order
-
-
-def _answers(broker: Broker) -> Callable[[], bool]:
-    def answers() -> bool:
-        try:
-            broker.version()
-        except BrokerSilent:
-            return False
-        return True
-
-    return answers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.brokers.base import Broker, Depth, Namespace
+from lab.brokers.base import Broker, Depth, Namespace, Server
 from lab.brokers.profile import Profile
 
 
@@ -20,4 +20,4 @@ def broker_class(family: str) -> type[Broker]:
     return RabbitMQ
 
 
-__all__ = ["Broker", "Depth", "Namespace", "Profile", "broker_class"]
+__all__ = ["Broker", "Depth", "Namespace", "Profile", "Server", "broker_class"]

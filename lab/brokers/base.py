@@ -1,4 +1,4 @@
-"""What every broker family offers: readiness, a fresh namespace per trial, and its backlog."""
+"""What every server and every broker family offers: readiness, a fresh namespace per trial, its backlog."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from lab.brokers.profile import Profile, fill
 from lab.engine.adapter import LOOPBACK, Engine, NodeSpec, free_port
-from lab.errors import PortTaken
+from lab.errors import BrokerSilent, PortTaken
 from lab.history import Backlog
 
 ALIAS = "broker"
@@ -73,14 +73,20 @@ class Namespace(ABC):
         """Delete everything in it. A broker that is gone has nothing left to delete."""
 
 
-class Broker(ABC):
-    """One running broker of a profile, published on fixed ports of 127.0.0.1."""
+class Server(ABC):
+    """One running server of a profile, published on fixed ports of 127.0.0.1.
+
+    A broker has its network for itself, and its ``alias`` is its ``host`` name there. Trials side by side
+    share a network, so a server of one trial is known by the name of its container.
+    """
 
     ports: tuple[str, ...]
     inner_port: int
 
-    def __init__(self, engine: Engine, profile: Profile, network: str, name: str) -> None:
+    def __init__(self, engine: Engine, profile: Profile, network: str, name: str, alias: str = ALIAS) -> None:
         self.profile = profile
+        self.alias = alias
+        self.host = alias if alias == ALIAS else name
         self.password = secrets.token_hex(16)
         for attempt in Retrying(
             stop=stop_after_attempt(START_ATTEMPTS),
@@ -104,7 +110,7 @@ class Broker(ABC):
             image=self.profile.image,
             command=[fill(word, variables) for word in service.command],
             network=network,
-            alias=ALIAS,
+            alias=self.alias,
             hostname=service.hostname,
             environment={key: fill(value, variables) for key, value in service.environment.items()},
             ports={int(inner): int(public) for public, inner in pairs},
@@ -114,9 +120,21 @@ class Broker(ABC):
     def version(self) -> str:
         """Ask the broker itself. A real round trip; raises :class:`BrokerSilent` while it boots."""
 
+    def answers(self) -> bool:
+        """Whether it answers now."""
+        try:
+            self.version()
+        except BrokerSilent:
+            return False
+        return True
+
     def shut_down(self) -> None:
         """Ask it to end in good order. Does not wait."""
         self.node.kill("SIGTERM")
+
+
+class Broker(Server):
+    """A server that tasks are published to."""
 
     @abstractmethod
     def open(self, number: int) -> Namespace:

@@ -18,6 +18,7 @@ import yaml
 from lab.errors import UsageError
 
 COMPOSE = Path(__file__).resolve().parents[2] / "compose"
+STORES = COMPOSE / "stores"  # servers beside the broker: no broker profiles
 DEFAULT_PROFILES = ("redis-aof-everysec", "rabbitmq-classic")
 DEFAULT_VERSIONS = {"redis": "8.0", "rabbitmq": "4.0"}
 VERSIONS = {"redis": ("6.0", "7.0", "8.0"), "rabbitmq": ("3.8", "3.10", "4.0")}
@@ -66,8 +67,11 @@ class Profile:
         return fill(self.service.image, {"LAB_VERSION": self.version})
 
     @classmethod
-    def load(cls, label: str, folder: Path = COMPOSE) -> Profile:
-        """Read ``name`` or ``name@version``. Raises :class:`UsageError` with what would be right."""
+    def load(cls, label: str, folder: Path = COMPOSE, role: str = "broker") -> Profile:
+        """Read ``name`` or ``name@version``, with ``role`` as its only service.
+
+        Raises :class:`UsageError` with what would be right.
+        """
         name, _, version = label.partition("@")
         if name not in names(folder):
             raise UsageError(
@@ -81,9 +85,14 @@ class Profile:
         path = folder / f"{name}.yml"
         raw = _mapping(_yaml(path), path.name, TOP_KEYS)
         lab = _mapping(raw.get("x-lab", {}), f"{path.name}: x-lab", LAB_KEYS)
-        services = _mapping(raw.get("services"), f"{path.name}: services", {"broker"})
-        service = _service(services["broker"], f"{path.name}: services.broker")
+        services = _mapping(raw.get("services"), f"{path.name}: services", {role})
+        service = _service(services[role], f"{path.name}: services.{role}")
         return cls(name, version, str(lab.get("promise", "")), lab.get("celery", {}), service)
+
+    @classmethod
+    def of_store(cls, name: str) -> Profile:
+        """Read a server that stands beside the broker, like ``redis-results``: the last word is its role."""
+        return cls.load(name, STORES, name.rpartition("-")[2])
 
 
 def names(folder: Path = COMPOSE) -> list[str]:

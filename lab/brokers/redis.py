@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from lab.brokers.base import ALIAS, Broker, Depth, Namespace
+from lab.brokers.base import Broker, Depth, Namespace
 from lab.engine.adapter import LOOPBACK
 from lab.errors import BrokerSilent, EnvironmentLacks
 from lab.history import Backlog
@@ -60,14 +60,14 @@ class Redis(Broker):
         )
 
     def version(self) -> str:
-        with _asking(), self.client() as client:
+        with asking(), self.client() as client:
             info: Any = client.info("server")
         return str(info["redis_version"])
 
     def open(self, number: int) -> Namespace:
         """A database that is empty: those of trials long closed are used again."""
         database = number % DATABASES
-        with _asking(), self.client(database) as client:
+        with asking(), self.client(database) as client:
             if client.dbsize():
                 raise EnvironmentLacks(f"database {database} of this Redis is not empty", "start another lab")
         return RedisDatabase(self, database)
@@ -77,17 +77,17 @@ class RedisDatabase(Namespace):
     """One numbered database of a server."""
 
     def __init__(self, broker: Redis, number: int) -> None:
-        self.url = f"redis://:{broker.password}@{ALIAS}:6379/{number}"
+        self.url = f"redis://:{broker.password}@{broker.host}:6379/{number}"
         self._client = broker.client(number)
         self._number = str(number)
 
     def depth(self) -> Depth:
-        with _asking():
+        with asking():
             ready, unacked = self._ask(_DEPTH)
         return Depth(ready=int(ready), unacked=int(unacked), consumers=None)
 
     def backlog(self, still: Callable[[], None]) -> Backlog:
-        with _asking():
+        with asking():
             ready, unacked = self._ask(_BACKLOG)
         still()
         return Backlog(
@@ -96,7 +96,7 @@ class RedisDatabase(Namespace):
         )
 
     def close_connections(self) -> int:
-        with _asking():
+        with asking():
             mine = self._client.client_id()
             clients: Any = self._client.client_list()
             theirs = [c for c in clients if c["db"] == self._number and int(c["id"]) != mine]
@@ -118,7 +118,8 @@ def _ids(messages: Iterable[Any]) -> Iterable[str]:
 
 
 @contextmanager
-def _asking() -> Iterator[None]:
+def asking() -> Iterator[None]:
+    """Turn what redis-py raises into :class:`BrokerSilent`."""
     try:
         yield
     except (redis.RedisError, OSError) as error:

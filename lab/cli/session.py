@@ -15,6 +15,7 @@ from types import FrameType
 from rich.markup import escape
 
 from lab import errors
+from lab.brokers.profile import Profile
 from lab.cli.root import err, say
 from lab.engine.adapter import Engine
 from lab.engine.images import ensure, ensure_worker
@@ -112,7 +113,9 @@ def play(
     """Have everything that these trials need, and yield them as they end. ``run`` goes on with a run."""
     tell = functools.partial(say, time.monotonic())
     with interruptible(run) as interrupts, engine_for(tell, run=interrupts.run, keep=keep) as engine:
-        for image in dict.fromkeys(trial.profile.image for trial in trials):
+        stores = {store for trial in trials for store in trial.scenario.stores}
+        needed = [*(trial.profile for trial in trials), *map(Profile.of_store, sorted(stores))]
+        for image in dict.fromkeys(profile.image for profile in needed):
             ensure(engine, image, tell)
         image = ensure_worker(engine, celery, tell)
         jobs = jobs or JOBS_PER_CORE * (os.cpu_count() or 1)

@@ -13,7 +13,7 @@ import click
 from rich.markup import escape
 
 from lab import errors
-from lab.brokers.profile import DEFAULT_PROFILES, Profile, names
+from lab.brokers.profile import DEFAULT_PROFILES, STORES, Profile, names
 from lab.catalogue import load_scenarios
 from lab.cli.root import main, out, say
 from lab.cli.run import profiles_of
@@ -74,9 +74,9 @@ def setup(brokers: Sequence[str], celery: str | None) -> None:
     """Have an engine and every image. Does nothing when all is there."""
     tell = functools.partial(say, time.monotonic())
     with interruptible() as interrupts, engine_for(tell, run=interrupts.run) as engine:
-        for image in dict.fromkeys(
-            Profile.load(label).image for label in profiles_of(brokers) or DEFAULT_PROFILES
-        ):
+        wanted = map(Profile.load, profiles_of(brokers) or DEFAULT_PROFILES)
+        stores = map(Profile.of_store, names(STORES))
+        for image in dict.fromkeys(profile.image for profile in (*wanted, *stores)):
             ensure(engine, image, tell)
         image = ensure_worker(engine, celery or default_celery(), tell)
         out.print(

@@ -10,6 +10,7 @@ from celery import Celery
 
 from . import gate, probe
 from .acts import ACTS
+from .events import emit
 
 TASK_NAME = "lab.work"
 
@@ -28,4 +29,7 @@ def work(self: Any, act: str = "nothing", **about: Any) -> Any:
     """Take as long as the lab wants, then do what the lab published it for."""
     if act != "sentinel":
         gate.hold("running", self.request.id)
-    return ACTS[act](self, **about)
+    result = ACTS[act](self, **about)
+    emit("finished", self.request.id)  # its work is done, whatever becomes of its result and its successors
+    gate.hold("returned", self.request.id)
+    return result

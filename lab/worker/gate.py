@@ -17,6 +17,7 @@ POLL_SECONDS = 0.005
 LONGEST_SECONDS = 300.0
 
 _held_phase = os.environ.get("LAB_HOLD")
+_held_label = os.environ.get("LAB_HOLD_ONLY", "")
 
 
 def closed(phase: str) -> bool:
@@ -25,8 +26,8 @@ def closed(phase: str) -> bool:
 
 
 def hold(phase: str, task: str | None) -> None:
-    """Block the calling thread while this phase is held here."""
-    if closed(phase):
+    """Block the calling thread while this phase is held here, for this task. An id begins with its label."""
+    if closed(phase) and (task or "").startswith(_held_label):
         wait(phase, task)
 
 

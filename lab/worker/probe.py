@@ -63,7 +63,8 @@ class ProbedRequest(Request):
     def _tell(self) -> None:
         if self in self._booked:
             self._booked.remove(self)
-            emit("acknowledged", self.id, sent=bool(self.message.acknowledged))
+            sent, late = bool(self.message.acknowledged), bool(self.task.acks_late)
+            emit("acknowledged", self.id, sent=sent, late=late)
 
     @classmethod
     def loop_ends(cls) -> None:
@@ -200,6 +201,15 @@ def _announce(number: signal.Signals) -> None:
     signal.signal(number, handle)
 
 
+@signals.worker_init.connect
+def _begin(**_: Any) -> None:
+    signals.after_task_publish.connect(_published)  # by a worker: the publisher tells of its own in its way
+
+
+def _published(headers: dict[str, Any], **_: Any) -> None:
+    emit("published", headers["id"])
+
+
 @signals.worker_process_init.connect
 def _child_started(**_: Any) -> None:
     emit("child")
@@ -208,11 +218,6 @@ def _child_started(**_: Any) -> None:
 @signals.task_prerun.connect
 def _started(task_id: str, **_: Any) -> None:
     emit("started", task_id)
-
-
-@signals.task_success.connect
-def _finished(sender: Any, **_: Any) -> None:
-    emit("finished", sender.request.id)
 
 
 @signals.task_postrun.connect

@@ -1,14 +1,18 @@
 """A node that publishes when the lab tells it to, and records what it was told about each task.
 
-An order is a list of tasks: ``{"id", "label", "act", "about", "options"}``, or of tasks to revoke: ``{"id",
-"revoke"}`` with the number of workers that must answer. A publisher that is held at
-the phase *committed* has told its own caller that all is well, and has not published yet.
+An order has ``tasks``, each ``{"id", "label", "act", "about", "options"}``, or ``settings`` that hold
+from then on, or a task to ``revoke``: ``{"id", "workers"}``, so many of which must answer. With ``canvas``
+the tasks are the steps of one chain, or the header of one chord and, last, its body: the one call that
+publishes them promises each of them. A publisher that is held at the phase *committed* has told its own
+caller that all is well, and has not published yet.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from celery import Signature, chain, chord
 from kombu.exceptions import KombuError
 
 from . import gate
@@ -20,34 +24,75 @@ from .probe import versions
 ANSWER_SECONDS = 5.0
 
 
-def publish(task: dict[str, Any]) -> None:
-    """Publish one task. An exception is what the publisher is told: that it failed."""
-    emit("asked", task["id"], label=task["label"])
-    gate.hold("committed", task["id"])
+def publish(tasks: Sequence[dict[str, Any]], send: Callable[[Sequence[dict[str, Any]]], Any]) -> None:
+    """Publish tasks in one call. An exception is what the publisher is told: that it failed."""
+    for task in tasks:
+        emit("asked", task["id"], label=task["label"])
+    gate.hold("committed", tasks[0]["id"])
     connection = app.connection_for_write()
     told_failed = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+    told_failed += (RuntimeError,)  # of a result backend that is away: celery 5.7.0 backends/asynchronous.py
     try:
-        about = {"act": task["act"], **task["about"]}
-        app.send_task(TASK_NAME, task_id=task["id"], kwargs=about, **task["options"])
+        send(tasks)
     except told_failed as error:
-        emit("publish-failed", task["id"], error=f"{type(error).__name__}: {error}")
+        for task in tasks:
+            emit("publish-failed", task["id"], error=f"{type(error).__name__}: {error}")
     else:
-        emit("publish-ok", task["id"])
+        for task in tasks:
+            emit("publish-ok", task["id"])
 
 
-def revoke(task: dict[str, Any]) -> None:
+def send_one(tasks: Sequence[dict[str, Any]]) -> None:
+    """Send the only task."""
+    [task] = tasks
+    app.send_task(TASK_NAME, task_id=task["id"], kwargs=arguments(task), **task["options"])
+
+
+def send_chain(tasks: Sequence[dict[str, Any]]) -> None:
+    """Send the first step, with all the others in its message."""
+    chain(*map(step, tasks), app=app).apply_async()
+
+
+def send_chord(tasks: Sequence[dict[str, Any]]) -> None:
+    """Send the header, with the body in each of its messages."""
+    *header, body = tasks
+    chord(map(step, header), step(body), app=app).apply_async(task_id=body["id"])
+
+
+CANVASES = {"chain": send_chain, "chord": send_chord}
+
+
+def step(task: dict[str, Any]) -> Signature:
+    """A task of a canvas. It is immutable: it does not take the result of the one before."""
+    options = {"task_id": task["id"], **task["options"]}
+    return Signature(TASK_NAME, kwargs=arguments(task), options=options, immutable=True, app=app)
+
+
+def arguments(task: dict[str, Any]) -> dict[str, Any]:
+    """What the task is called with."""
+    return {"act": task["act"], **task["about"]}
+
+
+def revoke(task: str, workers: int) -> None:
     """Revoke one task. What is not answered by all is not announced as known."""
-    told = app.control.revoke(task["id"], reply=True, limit=task["revoke"], timeout=ANSWER_SECONDS)
-    if len(told or ()) == task["revoke"]:
-        emit("revocation-known", task["id"], answer=str(told))
+    told = app.control.revoke(task, reply=True, limit=workers, timeout=ANSWER_SECONDS)
+    if len(told or ()) == workers:
+        emit("revocation-known", task, answer=str(told))
 
 
 def main() -> None:
     """Serve orders until killed."""
     emit("ready", **versions())
     for order in orders():
-        for task in order:
-            (revoke if "revoke" in task else publish)(task)
+        app.conf.update(order.get("settings", {}))  # before it first published: its backend is not made yet
+        if revoked := order.get("revoke"):
+            revoke(revoked["id"], revoked["workers"])
+        tasks = order.get("tasks", [])
+        if canvas := order.get("canvas"):
+            publish(tasks, CANVASES[canvas])
+            continue
+        for task in tasks:
+            publish([task], send_one)
 
 
 if __name__ == "__main__":

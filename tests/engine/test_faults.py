@@ -13,7 +13,7 @@ from lab.engine.images import PYTHON_BASE
 from lab.errors import BrokerSilent
 from lab.faults import CloseConnections, Cut, Freeze, KillChild, KillNode, OutOfMemory, Stop
 from lab.faults.base import LASTING
-from lab.verbs import control_shutdown, cut_wire, freeze_wire, send_signal
+from lab.verbs import control_shutdown, crash_store, cut_wire, freeze_wire, send_signal
 from lab.watch import Watch
 
 from .conftest import SLEEPER
@@ -297,6 +297,24 @@ def test_a_wire_that_is_frozen_or_cut_carries_nothing_and_healed_it_does(rigs, v
     until(lambda: fault.reverted() is not None)
     assert wire.count(undone) == 1
     publisher.was_told([task], seconds=30)
+
+
+def test_a_result_backend_that_died_answers_no_more_and_healed_it_has_what_it_was_told(rigs):
+    rig = rigs()
+    store = rig.result_backend()
+    worker = rig.worker("w")
+    [task] = rig.publish("before")
+    until(lambda: dict(store.server.states()) == {task: "SUCCESS"})
+    fault = crash_store(store)
+    assert fault.proof() is None
+    fault.inject()
+    until(lambda: fault.proof() is not None)
+    assert not store.server.answers()
+    assert rig.broker.answers()
+    fault.revert()
+    until(lambda: fault.reverted() is not None)
+    assert dict(store.server.states()) == {task: "SUCCESS"}
+    assert worker.alive
 
 
 def until(condition):

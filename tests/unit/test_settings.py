@@ -66,12 +66,15 @@ def test_whatever_the_lab_shortens_it_describes_beside_the_production_default():
 
 
 def test_the_production_defaults_that_are_told_are_those_of_the_installed_celery_and_kombu():
+    from celery.backends.base import Backend
     from kombu.transport.redis import Channel
 
     of_the_broker = {"delivery-limit", "consumer_timeout", "channel_tick_interval"}
     for name in settings.PRODUCTION.keys() - of_the_broker:
         if name.startswith(settings.TRANSPORT):
             default = getattr(Channel, name.removeprefix(settings.TRANSPORT))
+        elif name == "result_backend_transport_options":
+            default = Backend.retry_policy["max_retries"]
         else:
             default = settings.known()[name].default
         told = settings.PRODUCTION[name][0].split()[0]

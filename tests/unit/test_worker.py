@@ -146,6 +146,7 @@ def booking(monkeypatch):
     request = probe.ProbedRequest.__new__(probe.ProbedRequest)
     message = SimpleNamespace(acknowledged=False)
     request.id, request._message, request._connection_errors = "t", message, ()
+    request._task = SimpleNamespace(acks_late=False)
     request._on_ack = lambda *_: loop.call_soon(setattr, message, "acknowledged", True)
     request.acknowledge()
     return told, loop, probe.ProbedRequest
