@@ -113,19 +113,26 @@ def by_cell(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
 def _row(group: Sequence[TrialResult], *, wide: bool) -> list[Text | str]:
     worst = max(group, key=lambda r: (r.status is Status.SURPRISE, r.status is Status.INCONCLUSIVE))
     target = next((t for t in worst.judgement.tasks if t.label == "target"), None)
-    others = worst.judgement.counts().get("others", {})
+    others = {label: kinds for label, kinds in worst.judgement.counts().items() if label != "target"}
     agreed = Counter(r.status for r in group)[Status.EXPECTED]
     same = worst.status is Status.EXPECTED
     expected = "the same" if same else counted(worst.expectation.outcomes)
     return [
         *worst.params.values(),
         Text(target.outcome.value, OUTCOME_STYLES.get(target.outcome, "green")) if target else "?",
-        ", ".join(f"{n} {name}" for name, n in others.items()),
+        _others_column(others),
         *([Text(expected, STYLES[worst.status])] if wide else []),
         _evidence_column(target),
         _median_recovery(group),
         Text(f"{agreed}/{len(group)}", STYLES[worst.status]),
     ]
+
+
+def _others_column(others: Mapping[str, Mapping[str, int]]) -> str:
+    """``1 once, 4 redelivered``; with their labels where there are several."""
+    if len(others) > 1:
+        return counted(others)
+    return ", ".join(f"{n} {name}" for kinds in others.values() for name, n in kinds.items())
 
 
 def _evidence_column(target: TaskVerdict | None) -> str:
