@@ -50,7 +50,8 @@ EARLY_LATE_OR_REJECT = Axis(
 class Scenario:
     """A registered script with its question, axes, expectation and what cannot be.
 
-    One that breaks the broker or the network has a broker of its own (``own_broker``).
+    One that breaks the broker or the network has a broker of its own (``own_broker``); one that
+    cuts its power has that broker's data on a ``disk`` of its own.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Scenario:
     axes: Sequence[Axis]
     script: Callable[[Rig], None]
     own_broker: bool = False
+    disk: bool = False
     expectation: Callable[[Cell], Expectation] | None = None
     exclusion: Callable[[Cell], str | None] | None = None
 
@@ -119,12 +121,13 @@ _registry: dict[str, Scenario] = {}
 
 
 def scenario(
-    name: str, *, asks: str, vary: Sequence[Axis] = (), own_broker: bool = False
+    name: str, *, asks: str, vary: Sequence[Axis] = (), own_broker: bool = False, disk: bool = False
 ) -> Callable[[Callable[[Rig], None]], Scenario]:
     """Register a script under its name. The script gets a :class:`lab.rig.Rig` in its hands."""
 
     def register(script: Callable[[Rig], None]) -> Scenario:
-        found = Scenario(name=name, asks=asks, axes=vary, script=script, own_broker=own_broker)
+        own = own_broker or disk
+        found = Scenario(name=name, asks=asks, axes=vary, script=script, own_broker=own, disk=disk)
         return _registry.setdefault(name, found)
 
     return register

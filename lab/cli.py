@@ -29,7 +29,7 @@ from lab.engine.adapter import Engine
 from lab.engine.images import default_celery, ensure, ensure_worker
 from lab.engine.install import find_or_start
 from lab.engine.programs import Say
-from lab.errors import CleanupFailed, Interrupted, LabError, UsageError
+from lab.errors import CleanupFailed, EnvironmentLacks, Interrupted, LabError, UsageError
 from lab.judge import Status, Surprise
 from lab.matrix import Run
 from lab.report import terminal
@@ -191,6 +191,8 @@ def _play(
             keep=keep,
             stop=interrupts.stop,
         )
+        if reason := plan.cannot(scenario):
+            raise EnvironmentLacks(f"not run: {len(cells)} cells: {reason}", "see: make doctor")
         with interrupts.asking_first():
             yield from plan.trials(scenario, cells, trials)
 

@@ -11,6 +11,7 @@ from lab.brokers.base import ALIAS, Broker, Namespace
 from lab.brokers.profile import Profile
 from lab.cell import Cell
 from lab.engine.adapter import Engine
+from lab.engine.disks import Disk
 from lab.errors import BrokerSilent, EngineGone, Inconclusive
 from lab.faults import Fault
 from lab.history import Backlog, Event, Scalar
@@ -271,6 +272,21 @@ class Rig:
         except (Inconclusive, EngineGone) as error:
             self._record("defect", what=f"{fault.name} on {fault.node} could not be undone: {error.wrong}")
 
+    def sync(self) -> None:
+        """Have all that the broker has written so far reach its disk, and record it.
+
+        What comes before it (users, queues, the first tasks) is not at stake in a power cut. On RabbitMQ
+        that needs a publisher who waited for confirms: what is not confirmed may be in its memory still.
+        """
+        self.watch.poll(self.broker.has_written, "the broker to write what it was told", HEAL_SECONDS)
+        self.disk.sync()
+        self._record("synced", node=BROKER)
+
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass that is the experiment's own variable: no condition is waited for."""
+        self.watch.let_pass(seconds)
+        self._record("passed-by", node=BROKER, seconds=seconds)
+
     # --- how it ends ----------------------------------------------------------------------------
 
     def settle(self, seconds: float = SETTLE_SECONDS) -> None:
@@ -290,7 +306,7 @@ class Rig:
         self._nodes.freeze()
         backlog = self._backlog()
         self._nodes.silence()
-        logs = self._nodes.logs()
+        logs = [*self._nodes.logs(), *self._disk_log()]
         return Evidence((*logs, *self._record.events), backlog, tuple(self._tuned.values()))
 
     def _revert(self) -> None:
@@ -307,6 +323,14 @@ class Rig:
             else:
                 self._record("reverted", fault=fault.name, node=fault.node, proof=proof)
         self._injected.clear()
+
+    def _disk_log(self) -> list[Event]:
+        if self.broker.disk is None:
+            return []
+        events, defects = self.broker.disk.events()
+        for defect in defects:
+            self._record("defect", what=defect)
+        return events
 
     def _backlog(self) -> Backlog:
         if self._namespace is None:
@@ -342,6 +366,13 @@ class Rig:
         if self._namespace is None:
             raise RuntimeError("the rig was not begun")
         return self._namespace
+
+    @property
+    def disk(self) -> Disk:
+        """The disk of the broker, which only a scenario that asked for one has."""
+        if self.broker.disk is None:
+            raise RuntimeError("this scenario has no disk: @scenario(..., disk=True)")
+        return self.broker.disk
 
     def _default_publisher(self) -> Publisher:
         if self._publisher is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from lab.brokers.base import Broker
 from lab.errors import BrokerSilent
-from lab.faults import CloseConnections, Cut, Fault, Freeze, KillChild, KillNode, Signal, Stop, Wire
+from lab.faults import CloseConnections, Cut, Fault, Freeze, KillChild, KillNode, PowerCut, Signal, Stop, Wire
 from lab.judge import BROKER
 from lab.nodes import Handle, Proxy, Worker
 from lab.rig import Rig
@@ -49,6 +49,18 @@ def crash_broker(rig: Rig) -> Fault:
 def stop_broker(rig: Rig) -> Fault:
     """The broker is asked to end in good order. Healed, it starts again."""
     return Stop(BROKER, target=rig.broker.node, ask=rig.broker.shut_down, answers=_answers(rig.broker))
+
+
+def cut_power(rig: Rig) -> Fault:
+    """The power of the broker's machine fails. Healed, it starts again with what had reached its disk."""
+    broker = rig.broker
+    return PowerCut(
+        BROKER,
+        target=broker.node,
+        disk=rig.disk,
+        folder=str(broker.profile.service.data),
+        answers=_answers(broker),
+    )
 
 
 def freeze_broker(rig: Rig) -> Fault:

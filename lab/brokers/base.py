@@ -11,6 +11,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from lab.brokers.profile import Profile, fill
 from lab.engine.adapter import LOOPBACK, Engine, NodeSpec, free_port
+from lab.engine.disks import Disk
 from lab.errors import PortTaken
 from lab.history import Backlog
 
@@ -54,13 +55,19 @@ class Namespace(ABC):
 
 
 class Broker(ABC):
-    """One running broker of a profile, published on fixed ports of 127.0.0.1."""
+    """One running broker of a profile, published on fixed ports of 127.0.0.1.
+
+    With a ``disk`` it keeps its data there, else in a volume that goes with its container.
+    """
 
     ports: tuple[str, ...]
     inner_port: int
 
-    def __init__(self, engine: Engine, profile: Profile, network: str, name: str) -> None:
+    def __init__(
+        self, engine: Engine, profile: Profile, network: str, name: str, disk: Disk | None = None
+    ) -> None:
         self.profile = profile
+        self.disk = disk
         self.password = secrets.token_hex(16)
         for attempt in Retrying(
             stop=stop_after_attempt(START_ATTEMPTS),
@@ -87,12 +94,17 @@ class Broker(ABC):
             alias=ALIAS,
             hostname=service.hostname,
             environment={key: fill(value, variables) for key, value in service.environment.items()},
+            volumes={service.data: self.disk.volume if self.disk else ""} if service.data else {},
             ports={int(inner): int(public) for public, inner in pairs},
         )
 
     @abstractmethod
     def version(self) -> str:
         """Ask the broker itself. A real round trip; raises :class:`BrokerSilent` while it boots."""
+
+    def has_written(self) -> bool:
+        """Whether all that it confirmed so far was given to the kernel. Raises :class:`BrokerSilent`."""
+        return True
 
     def shut_down(self) -> None:
         """Ask it to end in good order. Does not wait."""

@@ -64,6 +64,16 @@ class Redis(Broker):
             info: Any = client.info("server")
         return str(info["redis_version"])
 
+    def has_written(self) -> bool:
+        """Its append-only buffer is empty.
+
+        With ``appendfsync everysec`` it answers and keeps what it was told in its own memory while an
+        fsync is under way, for up to two seconds (redis 8.0 ``aof.c``: flushAppendOnlyFile).
+        """
+        with _asking(), self.client() as client:
+            info: Any = client.info("persistence")
+        return not info.get("aof_buffer_length")
+
     def open(self, number: int) -> Namespace:
         """A database that is empty: those of trials long closed are used again."""
         database = number % DATABASES

@@ -10,9 +10,9 @@ import os
 import socket
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from itertools import islice, repeat
@@ -87,7 +87,10 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """One container to start. ``ports`` maps a container port to a port of 127.0.0.1."""
+    """One container to start. ``ports`` maps a container port to a port of 127.0.0.1.
+
+    Without a ``network`` it has none. ``device_rules`` are those of the device cgroup: ``b 7:* rwm``.
+    """
 
     name: str
     image: str
@@ -100,6 +103,9 @@ class NodeSpec:
     hostname: str | None = None
     unprivileged: bool = False
     memory: int | None = None  # bytes, without swap
+    volumes: Mapping[str, str] = field(default_factory=dict)  # by mount point; "" is one of its own
+    capabilities: Sequence[str] = ()
+    device_rules: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +216,7 @@ class Node:
         with translated(f"read the log of {self.name}"):
             return bytes(self._api.logs(self.id, stdout=not errors, stderr=errors))
 
-    def follow(self) -> Iterator[bytes]:
+    def follow(self) -> Generator[bytes]:
         """Lines as they come, from the first. Ends silently when the node or the connection ends."""
         with translated(f"follow the log of {self.name}"):
             stream = self._api.logs(self.id, stdout=True, stderr=False, stream=True, follow=True)
@@ -345,10 +351,11 @@ class Engine:
                 security_opt=["no-new-privileges"] if spec.unprivileged else None,
                 mem_limit=spec.memory,
                 memswap_limit=spec.memory,
+                binds={name: {"bind": at, "mode": "rw"} for at, name in spec.volumes.items() if name},
+                cap_add=list(spec.capabilities) or None,
+                device_cgroup_rules=list(spec.device_rules) or None,
+                network_mode=None if spec.network else "none",
             )
-            address = next(map(str, self._addresses.get(spec.network, iter(()))), None)
-            endpoint = self._api.create_endpoint_config(aliases=[spec.alias], ipv4_address=address)
-            networking = self._api.create_networking_config({spec.network: endpoint})
             container = self._api.create_container(
                 spec.image,
                 list(spec.command),
@@ -357,9 +364,10 @@ class Engine:
                 environment=dict(spec.environment),
                 user=spec.user,
                 ports=list(spec.ports),
+                volumes=[at for at, name in spec.volumes.items() if not name] or None,
                 labels=self._labels,
                 host_config=host,
-                networking_config=networking,
+                networking_config=self._networking(spec) if spec.network else None,
             )["Id"]
             node = Node(self._api, container, spec.alias, spec.network)
             try:
@@ -368,6 +376,22 @@ class Engine:
                 node.remove()
                 raise
         return node
+
+    def _networking(self, spec: NodeSpec) -> Any:
+        address = next(map(str, self._addresses.get(spec.network, iter(()))), None)
+        endpoint = self._api.create_endpoint_config(aliases=[spec.alias], ipv4_address=address)
+        return self._api.create_networking_config({spec.network: endpoint})
+
+    def create_volume(self, name: str, *, kind: str, device: str) -> None:
+        """A volume that is a file system of its own on a block device of the engine's host."""
+        with translated(f"create the volume {name}"):
+            options = {"type": kind, "device": device}
+            self._api.create_volume(name, driver="local", driver_opts=options, labels=self._labels)
+
+    def remove_volume(self, name: str) -> None:
+        """Remove it; one that is gone already is fine."""
+        with translated(f"remove the volume {name}"), suppress(NotFound):
+            self._api.remove_volume(name, force=True)
 
     def leftovers(self, *, run: str | None = None) -> Leftovers:
         """What this run made, or, without ``run``, what owners that are dead left behind."""
@@ -400,7 +424,7 @@ class Engine:
                 *pool.map(
                     self._gone, leftovers.networks.values(), leftovers.networks, repeat(self.remove_network)
                 ),
-                *pool.map(self._gone, leftovers.volumes, leftovers.volumes, repeat(self._remove_volume)),
+                *pool.map(self._gone, leftovers.volumes, leftovers.volumes, repeat(self.remove_volume)),
             ]
         if names := ", ".join(filter(None, failed)):
             raise CleanupFailed(f"could not remove {names}", "run: make clean")
@@ -416,10 +440,6 @@ class Engine:
 
     def _remove_container(self, container: str) -> None:
         Node(self._api, container, container).remove()
-
-    def _remove_volume(self, name: str) -> None:
-        with translated(f"remove the volume {name}"):
-            self._api.remove_volume(name, force=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,19 @@ from lab.faults.base import Fault
 from lab.faults.freeze import Freeze
 from lab.faults.kill import KillChild, KillNode, Stop
 from lab.faults.network import CloseConnections, Cut
+from lab.faults.power import PowerCut
 from lab.faults.signals import Signal
 from lab.faults.wire import Wire
 
-__all__ = ["CloseConnections", "Cut", "Fault", "Freeze", "KillChild", "KillNode", "Signal", "Stop", "Wire"]
+__all__ = [
+    "CloseConnections",
+    "Cut",
+    "Fault",
+    "Freeze",
+    "KillChild",
+    "KillNode",
+    "PowerCut",
+    "Signal",
+    "Stop",
+    "Wire",
+]
