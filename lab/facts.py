@@ -9,6 +9,7 @@ from lab.evidence import dead_nodes, lab_events
 from lab.history import Event, Scalar
 
 TARGET = "target"
+DISK = "disk"  # the node that cuts the power of a broker's disk
 
 
 def _targets(history: Iterable[Event]) -> set[str | None]:
@@ -37,7 +38,18 @@ def waited(history: Sequence[Event]) -> Scalar:
     return ", ".join(f"{node} {times}" for node, times in sorted(waiting.items()))
 
 
-FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {f.__name__: f for f in (runs, exits, waited)}
+def cut_after(history: Sequence[Event]) -> Scalar:
+    """How many milliseconds after the last word about a target the power was cut, by one clock."""
+    targets = _targets(history)
+    cut = next((e.at for e in history if e.node == DISK and e.name == "power-cut"), None)
+    words = [e.at for e in history if e.name in ("publish-ok", "acknowledged") and e.task in targets]
+    before = [at for at in words if cut is not None and at < cut]
+    return round((cut - max(before)) / 1_000_000) if cut is not None and before else None
+
+
+FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {
+    f.__name__: f for f in (runs, exits, waited, cut_after)
+}
 
 
 def facts_of(history: Sequence[Event]) -> dict[str, Scalar]:
