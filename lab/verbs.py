@@ -6,7 +6,19 @@ from collections.abc import Callable, Mapping
 
 from lab.brokers.base import Broker
 from lab.errors import BrokerSilent
-from lab.faults import CloseConnections, Cut, Fault, Freeze, KillChild, KillNode, PowerCut, Signal, Stop, Wire
+from lab.faults import (
+    CloseConnections,
+    Cut,
+    Fault,
+    Freeze,
+    KillChild,
+    KillNode,
+    MemoryFull,
+    PowerCut,
+    Signal,
+    Stop,
+    Wire,
+)
 from lab.judge import BROKER
 from lab.nodes import Handle, Proxy, Worker
 from lab.rig import Rig
@@ -60,6 +72,17 @@ def cut_power(rig: Rig) -> Fault:
         disk=rig.disk,
         folder=str(broker.profile.service.data),
         answers=_answers(broker),
+    )
+
+
+def fill_memory(rig: Rig) -> Fault:
+    """The broker's memory limit falls below what it holds, until it is healed."""
+    broker = rig.broker
+    return MemoryFull(
+        BROKER,
+        fill=lambda: broker.limit_memory(1),
+        free=lambda: broker.limit_memory(0),
+        full=broker.memory_is_full,
     )
 
 

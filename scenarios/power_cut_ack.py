@@ -105,10 +105,14 @@ def rabbitmq_forgets(cell: Cell) -> tuple[bool | None, str, str]:
         return None, "nobody waits for the write-ahead log to have an acknowledgement", source
     if end == "power":
         return True, "a classic queue of RabbitMQ 4.0 never fsyncs an acknowledgement while it runs", INDEX_V2
-    return None, "the index of the queue keeps acknowledgements in memory for a while", INDEX_V2
+    return None, UNWRITTEN, INDEX_V2
 
 
-INDEX_V2 = "rabbitmq 4.0.5 deps/rabbit/src/rabbit_classic_queue_index_v2.erl: ack, flush_buffer"
+INDEX_V2 = "rabbitmq 4.0.5 deps/rabbit/src/rabbit_classic_queue_index_v2.erl: ack, maybe_flush_buffer"
+UNWRITTEN = (
+    "acknowledgements are written when their queue has been idle for a second or more, or when a thousand "
+    "have come"
+)
 FORGOTTEN = Surprise(
     documented="commonly said: what was acknowledged is gone from the queue for good",
     observed="two seconds after its acknowledgement a power cut brings the task back, and it runs again",

@@ -106,6 +106,14 @@ class Broker(ABC):
         """Whether all that it confirmed so far was given to the kernel. Raises :class:`BrokerSilent`."""
         return True
 
+    def limit_memory(self, size: int) -> None:
+        """Let it have so many bytes and no more; 0 gives back the limit that it was started with."""
+        raise NotImplementedError(f"the memory of {type(self).__name__} is not limited by the lab ({size})")
+
+    def memory_is_full(self) -> bool:
+        """Whether it refuses a write for want of memory. Raises :class:`BrokerSilent`."""
+        raise NotImplementedError(f"the memory of {type(self).__name__} is not limited by the lab")
+
     def shut_down(self) -> None:
         """Ask it to end in good order. Does not wait."""
         self.node.kill("SIGTERM")

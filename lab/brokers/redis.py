@@ -74,6 +74,21 @@ class Redis(Broker):
             info: Any = client.info("persistence")
         return not info.get("aof_buffer_length")
 
+    def limit_memory(self, size: int) -> None:
+        """Refuse what needs more memory than that many bytes; 0 is no limit. The policy is its own."""
+        with _asking(), self.client() as client:
+            client.config_set("maxmemory", size)
+
+    def memory_is_full(self) -> bool:
+        """Ask by a write of a key that nobody else has."""
+        with _asking(), self.client(DATABASES - 1) as client:
+            try:
+                client.set("lab-probe", "")
+            except redis.exceptions.OutOfMemoryError:
+                return True
+            client.delete("lab-probe")
+        return False
+
     def open(self, number: int) -> Namespace:
         """A database that is empty: those of trials long closed are used again."""
         database = number % DATABASES

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lab.faults.base import Fault
 from lab.faults.freeze import Freeze
 from lab.faults.kill import KillChild, KillNode, Stop
+from lab.faults.memory import MemoryFull
 from lab.faults.network import CloseConnections, Cut
 from lab.faults.power import PowerCut
 from lab.faults.signals import Signal
@@ -17,6 +18,7 @@ __all__ = [
     "Freeze",
     "KillChild",
     "KillNode",
+    "MemoryFull",
     "PowerCut",
     "Signal",
     "Stop",
