@@ -84,42 +84,22 @@ def redis_keeps(cell: Cell) -> tuple[bool | None, str, str]:
     policy, end = cell.profile.partition("@")[0].removeprefix("redis-"), cell.params["end"]
     source = "redis 8.0 src/aof.c: flushAppendOnlyFile"
     if keeps_nothing(cell):
-        return (
-            False,
-            "it was in the memory of the process only",
-            "redis 8.0 src/server.c: serverCron (saveparams)",
-        )
+        return False, "it was in the memory of the process only", "redis 8.0 src/server.c: serverCron"
     if policy == "aof-always" or end == "stop":
         return True, "it was on the disk before Redis answered, or before it ended", source
     if policy == "aof-no":
-        return (
-            end != "power",
-            "it was written before the answer, and only the kernel decides on an fsync",
-            source,
-        )
+        return end != "power", "it was written before the answer, and the kernel decides when next", source
     if end == "power" and milliseconds(cell) < TWO_SECONDS:
-        return (
-            None,
-            "an fsync is due one second after the last one, and takes its time in another thread",
-            source,
-        )
+        return None, "an fsync is due a second after the last one, and another thread does it", source
     if end == "crash" and milliseconds(cell) < ONE_SECOND:
-        return (
-            None,
-            "while an fsync is under way Redis answers and keeps what it was told in its memory",
-            source,
-        )
+        return None, "while an fsync is under way Redis answers and keeps it in its memory", source
     return True, "the fsync of that second has ended", source
 
 
 def rabbitmq_keeps(cell: Cell) -> tuple[bool | None, str, str]:
     """The same for RabbitMQ."""
     if keeps_nothing(cell):
-        return (
-            False,
-            "a transient queue goes with its server",
-            "https://www.rabbitmq.com/docs/queues#durability",
-        )
+        return False, "a transient queue goes with its server", "rabbitmq.com/docs/queues#durability"
     if cell.params["end"] == "stop":
         return True, "a server that ends in good order writes all", CLASSIC_V2
     queue = quorum_keeps if cell.profile.startswith("rabbitmq-quorum") else classic_keeps
@@ -134,26 +114,17 @@ def quorum_keeps(cell: Cell, *, confirmed: bool) -> tuple[bool | None, str, str]
 
 
 def classic_keeps(cell: Cell, *, confirmed: bool) -> tuple[bool | None, str, str]:
-    if confirmed and (cell.params["end"] == "crash" or fsyncs_before_confirm(cell)):
-        return (
-            True,
-            "what is confirmed was given to the kernel, which a dead process does not undo",
-            CLASSIC_V2,
-        )
-    if cell.params["end"] == "crash":
-        return None, UNWRITTEN, CLASSIC_V2
-    return (
-        False,
-        "a classic queue of RabbitMQ 4.0 calls no fsync before it confirms, nor soon after",
-        CLASSIC_V2,
-    )
+    if cell.profile.endswith(("@3.8", "@3.10")):
+        because = "the journal of the queue is fsynced before a confirm, and when idle for 200 ms"
+        return True if confirmed else None, because, CLASSIC_V1
+    if cell.params["end"] == "power":
+        return False, "RabbitMQ 4.0 calls no fsync before it confirms, nor soon after", CLASSIC_V2
+    if confirmed:
+        return True, "the kernel had it before the confirm, and a dead process does not undo that", CLASSIC_V2
+    return None, UNWRITTEN, CLASSIC_V2
 
 
-def fsyncs_before_confirm(cell: Cell) -> bool:
-    """RabbitMQ 3.8 and 3.10 fsync the journal of a classic queue (``rabbit_queue_index.erl``: sync)."""
-    return cell.profile.endswith(("@3.8", "@3.10"))
-
-
+CLASSIC_V1 = "rabbitmq 3.10.8 deps/rabbit/src/rabbit_queue_index.erl: needs_sync, sync"
 CLASSIC_V2 = (
     "rabbitmq 4.0.5 deps/rabbit/src/rabbit_classic_queue_store_v2.erl: sync; rabbit_variable_queue.erl: "
     "needs_timeout, handle_pre_hibernate"

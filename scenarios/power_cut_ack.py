@@ -77,17 +77,9 @@ def redis_forgets(cell: Cell) -> tuple[bool | None, str, str]:
     if policy == "aof-no":
         return end == "power", "the removal from the hash unacked was written, and not yet fsynced", source
     if end == "power" and milliseconds(cell) < TWO_SECONDS:
-        return (
-            None,
-            "an fsync is due one second after the last one, and takes its time in another thread",
-            source,
-        )
+        return None, "an fsync is due a second after the last one, and another thread does it", source
     if end == "crash" and milliseconds(cell) < ONE_SECOND:
-        return (
-            None,
-            "while an fsync is under way Redis answers and keeps what it was told in its memory",
-            source,
-        )
+        return None, "while an fsync is under way Redis answers and keeps it in its memory", source
     return False, "the fsync of that second has ended", source
 
 
@@ -99,20 +91,26 @@ def rabbitmq_forgets(cell: Cell) -> tuple[bool | None, str, str]:
     if end == "stop":
         return False, "a server that ends in good order writes all", INDEX_V2
     if cell.profile.startswith("rabbitmq-quorum"):
-        source = "ra 2.14.0 src/ra_log_wal.erl: sync_method datasync"
-        if milliseconds(cell) >= SOON:
-            return False, "the acknowledgement is in the write-ahead log, which is fsynced at once", source
-        return None, "nobody waits for the write-ahead log to have an acknowledgement", source
+        return quorum_forgets(cell)
+    if cell.profile.endswith(("@3.8", "@3.10")):
+        return None, "the journal of the queue is fsynced when it has been idle for 200 ms", INDEX_V1
     if end == "power":
-        return True, "a classic queue of RabbitMQ 4.0 never fsyncs an acknowledgement while it runs", INDEX_V2
-    return None, UNWRITTEN, INDEX_V2
+        return True, f"{LAST_OF_SEGMENT}, and no journal has that yet", INDEX_V2
+    return False, f"{LAST_OF_SEGMENT}, which a dead process does not undo", INDEX_V2
 
 
-INDEX_V2 = "rabbitmq 4.0.5 deps/rabbit/src/rabbit_classic_queue_index_v2.erl: ack, maybe_flush_buffer"
-UNWRITTEN = (
-    "acknowledgements are written when their queue has been idle for a second or more, or when a thousand "
-    "have come"
+def quorum_forgets(cell: Cell) -> tuple[bool | None, str, str]:
+    source = "ra 2.14.0 src/ra_log_wal.erl: sync_method datasync"
+    if milliseconds(cell) >= SOON:
+        return False, "the acknowledgement is in the write-ahead log, which is fsynced at once", source
+    return None, "nobody waits for the write-ahead log to have an acknowledgement", source
+
+
+INDEX_V2 = (
+    "rabbitmq 4.0.5 deps/rabbit/src/rabbit_classic_queue_index_v2.erl: update_ack_state, delete_segment"
 )
+INDEX_V1 = "rabbitmq 3.10.8 deps/rabbit/src/rabbit_queue_index.erl: needs_sync, sync"
+LAST_OF_SEGMENT = "the acknowledgement of the last message in a segment removes its file, without fsync"
 FORGOTTEN = Surprise(
     documented="commonly said: what was acknowledged is gone from the queue for good",
     observed="two seconds after its acknowledgement a power cut brings the task back, and it runs again",
