@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lab.catalogue import EARLY_LATE_OR_REJECT, EARLY_OR_LATE, Axis, Scenario, scenario
 from lab.cell import Cell
-from lab.engine.adapter import DISK
+from lab.engine.adapter import SHARED
 from lab.judge import Expectation, Outcome, Surprise
 from lab.nodes import Moment, Proxy, Publisher, Store, Worker
 from lab.rig import Rig
@@ -14,8 +14,10 @@ from lab.verbs import (
     crash_broker,
     crash_store,
     cut,
+    cut_power,
     cut_wire,
     exhaust_memory,
+    fill_memory,
     freeze,
     freeze_broker,
     freeze_wire,
@@ -27,9 +29,9 @@ from lab.verbs import (
 )
 
 __all__ = [
-    "DISK",
     "EARLY_LATE_OR_REJECT",
     "EARLY_OR_LATE",
+    "SHARED",
     "Axis",
     "Cell",
     "Expectation",
@@ -47,8 +49,10 @@ __all__ = [
     "crash_broker",
     "crash_store",
     "cut",
+    "cut_power",
     "cut_wire",
     "exhaust_memory",
+    "fill_memory",
     "freeze",
     "freeze_broker",
     "freeze_wire",

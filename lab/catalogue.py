@@ -51,8 +51,9 @@ EARLY_LATE_OR_REJECT = Axis(
 class Scenario:
     """A registered script with its question, axes, expectation and what cannot be.
 
-    One that breaks the broker or the network has a broker of its own (``own_broker``). ``stores`` are the
-    servers that it has beside the broker, by the names of their files in ``compose/stores/``.
+    One that breaks the broker or the network has a broker of its own (``own_broker``); one that
+    cuts its power has that broker's data on a ``disk`` of its own. ``stores`` are the servers that it has
+    beside the broker, by the names of their files in ``compose/stores/``.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Scenario:
     script: Callable[[Rig], None]
     own_broker: bool = False
     stores: Sequence[str] = ()
+    disk: bool = False
     expectation: Callable[[Cell], Expectation] | None = None
     exclusion: Callable[[Cell], str | None] | None = None
 
@@ -136,11 +138,13 @@ def scenario(
     vary: Sequence[Axis] = (),
     own_broker: bool = False,
     stores: Sequence[str] = (),
+    disk: bool = False,
 ) -> Callable[[Callable[[Rig], None]], Scenario]:
     """Register a script under its name. The script gets a :class:`lab.rig.Rig` in its hands."""
 
     def register(script: Callable[[Rig], None]) -> Scenario:
-        found = Scenario(name, asks, vary, script, own_broker=own_broker, stores=stores)
+        own = own_broker or disk
+        found = Scenario(name, asks, vary, script, own_broker=own, stores=stores, disk=disk)
         return _registry.setdefault(name, found)
 
     return register

@@ -9,6 +9,7 @@ LabError
 │   ├── EngineGone
 │   ├── ImageMissing
 │   ├── NoSpace
+│   ├── CannotCutPower
 │   └── PortTaken
 ├── CleanupFailed         5
 └── Interrupted         130
@@ -81,6 +82,10 @@ class ImageMissing(EnvironmentLacks):
 
 class NoSpace(EnvironmentLacks):
     """A disk is full."""
+
+
+class CannotCutPower(EnvironmentLacks):
+    """Engine or host do not let the lab make a disk and cut its power."""
 
 
 class PortTaken(EnvironmentLacks):

@@ -10,6 +10,7 @@ from lab.history import Backlog, Event, Scalar, in_order
 
 TARGET = "target"
 SENTINEL = "sentinel"  # the label of tasks that the lab publishes to prove that a worker takes work
+DISK = "disk"  # the node that cuts the power of a broker's disk
 
 
 def _targets(history: Iterable[Event]) -> set[str | None]:
@@ -42,6 +43,15 @@ def sent(history: Sequence[Event]) -> Scalar:
     """How many ticks each beat sent: ``first 2, second 2``."""
     ticks = Counter(e.node for e in _ticks(history))
     return ", ".join(f"{node} {times}" for node, times in sorted(ticks.items()))
+
+
+def cut_after(history: Sequence[Event]) -> Scalar:
+    """How many milliseconds after the last word about a target the power was cut, by one clock."""
+    targets = _targets(history)
+    cut = next((e.at for e in history if e.node == DISK and e.name == "power-cut"), None)
+    words = [e.at for e in history if e.name in ("publish-ok", "acknowledged") and e.task in targets]
+    before = [at for at in words if cut is not None and at < cut]
+    return round((cut - max(before)) / 1_000_000) if cut is not None and before else None
 
 
 def results(history: Sequence[Event]) -> Scalar:
@@ -82,7 +92,7 @@ def order(history: Sequence[Event]) -> Scalar:
 
 
 FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {
-    f.__name__: f for f in (runs, exits, waited, sent, results, told_during, order)
+    f.__name__: f for f in (runs, exits, waited, sent, results, told_during, order, cut_after)
 }
 
 

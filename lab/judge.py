@@ -132,10 +132,7 @@ def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
         if event.task and event.node != LAB:
             by_task[event.task].append(event)
     losses = [event for event in history if event.name == "disconnected"]
-    restarted = any(
-        e.detail.get("node") == BROKER and e.detail.get("fault") in ("kill", "stop")
-        for e in lab_events(history, "healed")
-    )
+    restarted = any(_ends_broker(e) for e in lab_events(history, "healed"))
     dead = dead_nodes(history)
     unrest = list(_unrest(history, labels, dead))
     rested = not unrest and backlog.readable
@@ -333,20 +330,38 @@ def _copies(history: Iterable[Event]) -> Counter[str]:
 
 
 def _returned(history: Iterable[Event]) -> Counter[tuple[str, str]]:
-    """How often each node gave each task back: rejected, or lost with its connection."""
+    """How often each node gave each task back: rejected, or lost with its connection.
+
+    A broker that dies may forget what it was told: then every acknowledgement may be as good as none.
+    """
     returned: Counter[tuple[str, str]] = Counter()
     unanswered: Counter[tuple[str, str]] = Counter()
+    answered: Counter[tuple[str, str]] = Counter()
     for event in in_order(history):
         key = (event.task or "", event.node)
-        if event.name == "disconnected":
+        if _forgets(event):
+            returned.update(answered)
+            answered.clear()
+        elif event.name == "disconnected":
             for held in [held for held in unanswered if held[1] == event.node]:
                 returned[held] += unanswered.pop(held)
         elif event.name == "received":
             unanswered[key] += 1
         elif event.name in ("acknowledged", "rejected"):
+            answered[key] += not is_requeue(event)
             returned[key] += is_requeue(event)
             unanswered[key] = max(0, unanswered[key] - 1)
     return returned
+
+
+def _forgets(event: Event) -> bool:
+    """Whether at this moment the broker died, and with it what it had not written."""
+    return event.node == LAB and event.name == "landed" and _ends_broker(event)
+
+
+def _ends_broker(event: Event) -> bool:
+    ends = ("kill", "stop", "power-cut")
+    return event.detail.get("node") == BROKER and event.detail.get("fault") in ends
 
 
 # --- workers and times --------------------------------------------------------------------------

@@ -19,7 +19,9 @@ from typing import Any
 from lab.brokers import Broker, Profile, broker_class
 from lab.catalogue import Scenario
 from lab.cell import Cell
+from lab.engine import disks
 from lab.engine.adapter import Engine
+from lab.engine.disks import make_disk
 from lab.errors import BrokerSilent, EnvironmentLacks, Inconclusive, Interrupted, LabError
 from lab.judge import Status, judge, verdict_on
 from lab.rig import Evidence, Rig
@@ -76,23 +78,29 @@ class Stages:
         yield self.boot(profile).result()
 
     @contextmanager
-    def own(self, profile: Profile) -> Iterator[Stage]:
-        """A stage for one trial, removed after it: its broker may be killed, its network cut."""
+    def own(self, profile: Profile, disk_image: str = "") -> Iterator[Stage]:
+        """A stage for one trial, removed after it: its broker may be killed, its network cut.
+
+        With ``disk_image``, that of the helpers, its data lies on a disk whose power can be cut.
+        """
         with self._lock:
             self._own += 1
             number = self._own
-        stage = self._boot(profile, f"own{number}", fixed=True)
+        stage = self._boot(profile, f"own{number}", fixed=True, disk_image=disk_image)
         try:
             yield stage
         finally:
             with suppress(EnvironmentLacks):  # the end of the run removes what did not go now
                 stage.broker.node.remove()
+                if stage.broker.disk:
+                    stage.broker.disk.remove()
                 self._engine.remove_network(stage.network)
 
-    def _boot(self, profile: Profile, number: object, *, fixed: bool = False) -> Stage:
+    def _boot(self, profile: Profile, number: object, *, fixed: bool = False, disk_image: str = "") -> Stage:
         name = f"lab-{self._engine.run}-{profile.family}{number}"
         network = self._engine.create_network(name, fixed=fixed)
-        broker = broker_class(profile.family)(self._engine, profile, network, f"{name}-broker")
+        disk = make_disk(self._engine, disk_image, f"{name}-disk") if disk_image else None
+        broker = broker_class(profile.family)(self._engine, profile, network, f"{name}-broker", disk=disk)
         versions: list[str] = []
 
         def answers() -> bool:
@@ -131,6 +139,7 @@ class Run:
     jobs: int
     keep: bool = False
     stop: Stop = field(default_factory=threading.Event)
+    _power: list[str | None] = field(default_factory=list)
 
     def trials(self, trials: Sequence[Trial]) -> Iterator[TrialResult]:
         """Run these trials side by side, and yield the last attempt of each as it ends.
@@ -147,6 +156,14 @@ class Run:
                 yield from self._as_they_come(pending)
         finally:
             stages.close()
+
+    def cannot(self, scenario: Scenario) -> str | None:
+        """Why no cell of this scenario can run on this engine; tried once, by doing it."""
+        if not scenario.disk:
+            return None
+        if not self._power:
+            self._power.append(disks.why_not(self.engine, self.image))
+        return self._power[0]
 
     def once(
         self, number: int, scenario: Scenario, cell: Cell, profile: Profile, stages: Stages
@@ -186,7 +203,7 @@ class Run:
             if self.stop.is_set():
                 raise Interrupted("interrupted", "")
             with (
-                stages.own(trial.profile)
+                stages.own(trial.profile, self.image if trial.scenario.disk else "")
                 if trial.scenario.own_broker
                 else stages.shared(trial.profile) as stage
             ):

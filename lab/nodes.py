@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lab.brokers.base import Server
-from lab.engine.adapter import DISK, Engine, Node, NodeSpec
+from lab.engine.adapter import SHARED, Engine, Node, NodeSpec
 from lab.errors import DeadlineExpired, EngineGone, Inconclusive, NodeDead
 from lab.evidence import at_rest, is_held
 from lab.history import LAB, Event, Scalar, parse_log
@@ -30,7 +30,7 @@ PUBLISHER_COMMAND = ("python3", "-m", "worker.publisher")
 PROXY_COMMAND = ("python3", "-m", "worker.proxy")
 BEAT_COMMAND = (
     *("python3", "-m", "celery", "--quiet", "-A", "worker.app", "beat", "--loglevel", "WARNING"),
-    *("--scheduler", "worker.beat:ProbedScheduler", "--schedule", f"{DISK}/schedule"),
+    *("--scheduler", "worker.beat:ProbedScheduler", "--schedule", f"{SHARED}/schedule"),
 )
 
 
@@ -67,7 +67,7 @@ class Nodes:
     record: Recorder
     gone: set[str] = field(default_factory=set)
     _all: list[Node] = field(default_factory=list)
-    _disks: list[str] = field(default_factory=list)
+    _folders: list[str] = field(default_factory=list)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "nodes"))
 
     def start(
@@ -78,7 +78,7 @@ class Nodes:
         *,
         hold: str | None = None,
         memory: int | None = None,
-        disk: str | None = None,
+        folder: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Node:
         """Start a node of the worker image, and follow what it writes."""
@@ -93,7 +93,7 @@ class Nodes:
             user=UNPRIVILEGED_USER,
             unprivileged=True,
             memory=memory,
-            disk=disk,
+            volumes={SHARED: folder} if folder else {},
         )
         self.watch.check()
         node = self.engine.start(spec)
@@ -101,10 +101,12 @@ class Nodes:
         self.watch.follow(node)
         return node
 
-    def disk(self, name: str) -> str:
-        """Make a disk that outlives the nodes that see it."""
-        self._disks.append(self.engine.create_volume(f"{self.tag}-{name}"))
-        return self._disks[-1]
+    def folder(self, name: str) -> str:
+        """Make a folder that outlives the nodes that see it."""
+        volume = f"{self.tag}-{name}"
+        self.engine.create_volume(volume)
+        self._folders.append(volume)
+        return volume
 
     def await_ready(self, name: str) -> None:
         """Wait until a node has said that it is ready."""
@@ -162,12 +164,12 @@ class Nodes:
         return found
 
     def remove(self) -> None:
-        """Remove every node and disk."""
+        """Remove every node and folder."""
         self._threads.shutdown(wait=True)
         for node in self._all:
             node.remove()
-        for disk in self._disks:
-            self.engine.remove_volume(disk)
+        for folder in self._folders:
+            self.engine.remove_volume(folder)
 
 
 @dataclass(slots=True)

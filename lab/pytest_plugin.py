@@ -117,6 +117,8 @@ class CellItem(pytest.Item):
             pytest.skip(f"not run: {reason}")
         if LAB not in self.config.stash:
             self.config.stash[LAB] = Lab()
+        if reason := self.config.stash[LAB].run.cannot(self.scenario):
+            pytest.skip(f"not run: {reason}")
         result = self.config.stash[LAB].play(self.scenario, self.cell)
         if result.status is not Status.EXPECTED:
             lines = [terminal.line(result), *terminal.details(result)]

@@ -12,6 +12,7 @@ from lab.brokers.base import ALIAS, Broker, Namespace
 from lab.brokers.profile import Profile
 from lab.cell import Cell
 from lab.engine.adapter import Engine
+from lab.engine.disks import Disk
 from lab.errors import BrokerSilent, EngineGone, Inconclusive
 from lab.evidence import KILLS
 from lab.facts import SENTINEL
@@ -121,7 +122,7 @@ class Rig:
         through: Proxy | None = None,
         settings: Settings | None = None,
         memory: int | None = None,
-        disk: str | None = None,
+        folder: str | None = None,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         wait: bool = True,
@@ -130,7 +131,7 @@ class Rig:
 
         With ``only``, a label, the gate is closed for tasks of that label alone.
         ``through`` puts a proxy between it and its broker; ``settings`` are for it alone; ``memory`` is its
-        limit in bytes, ``disk`` what it sees at DISK; ``options`` go to ``celery worker``.
+        limit in bytes, ``folder`` what it sees at SHARED; ``options`` go to ``celery worker``.
         """
         hour_has_passed = after_visibility_timeout and self.cell.broker == "redis"
         overrides = HOUR_HAS_PASSED if hour_has_passed else {}
@@ -147,7 +148,7 @@ class Rig:
             url,
             hold=hold,
             memory=memory,
-            disk=disk,
+            folder=folder,
             environment={"LAB_HOLD_ONLY": only, **(environment or {})},
         )
         concurrency = int(str(own["worker_concurrency"]))
@@ -181,17 +182,17 @@ class Rig:
         return Publisher(node, self._nodes, hold)
 
     def beat(
-        self, name: str, *, every: float, ticks: int, disk: str | None = None, options: Sequence[str] = ()
+        self, name: str, *, every: float, ticks: int, folder: str | None = None, options: Sequence[str] = ()
     ) -> Handle:
         """Start a beat whose only entry is due ``every`` so many seconds, and stops it after ``ticks``.
 
-        Its schedule file is on ``disk``, or it has one of its own that nobody sees again; ``options`` go to
+        Its schedule file is in ``folder``, or it has one of its own that nobody sees again; ``options`` go to
         ``celery beat``.
         """
         schedule = {"beat_schedule": {"tick": {"task": TASK, "schedule": every}}}
         own = self._with_url(merged(self._settings, schedule), None)
         hold = f"tick-{ticks + 1}"
-        node = self._nodes.start(name, (*BEAT_COMMAND, *options), own, hold=hold, disk=disk)
+        node = self._nodes.start(name, (*BEAT_COMMAND, *options), own, hold=hold, folder=folder)
         self._nodes.await_ready(name)
         self._record("beat-up", node=name, every=every)
         return Handle(node, self._nodes, hold)
@@ -203,9 +204,9 @@ class Rig:
         self._nodes.await_ready(WIRE)
         return Proxy(node, self._nodes)
 
-    def disk(self, name: str) -> str:
-        """Make a disk that outlives the nodes that see it, each at the path DISK."""
-        return self._nodes.disk(name)
+    def folder(self, name: str) -> str:
+        """Make a folder that outlives the nodes that see it, each at the path SHARED."""
+        return self._nodes.folder(name)
 
     def result_backend(self) -> Store:
         """Start a Redis beside the broker that stores results. Nodes that start after this use it.
@@ -405,6 +406,21 @@ class Rig:
         except (Inconclusive, EngineGone) as error:
             self._record("defect", what=f"{fault.name} on {fault.node} could not be undone: {error.wrong}")
 
+    def sync(self) -> None:
+        """Have all that the broker has written so far reach its disk, and record it.
+
+        What comes before it (users, queues, the first tasks) is not at stake in a power cut. On RabbitMQ
+        that needs a publisher who waited for confirms: what is not confirmed may be in its memory still.
+        """
+        self.watch.poll(self.broker.has_written, "the broker to write what it was told", HEAL_SECONDS)
+        self.disk.sync()
+        self._record("synced", node=BROKER)
+
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass that is the experiment's own variable: no condition is waited for."""
+        self.watch.let_pass(seconds)
+        self._record("passed-by", node=BROKER, seconds=seconds)
+
     # --- how it ends ----------------------------------------------------------------------------
 
     def settle(self, seconds: float = SETTLE_SECONDS) -> None:
@@ -426,7 +442,7 @@ class Rig:
         backlog = self._backlog()
         self._nodes.silence()
         self._read_results()
-        logs = self._nodes.logs()
+        logs = [*self._nodes.logs(), *self._disk_log()]
         return Evidence((*logs, *self._record.events), backlog, tuple(self._tuned.values()))
 
     def _revert(self) -> None:
@@ -443,6 +459,14 @@ class Rig:
             else:
                 self._record("reverted", fault=fault.name, node=fault.node, proof=proof)
         self._injected.clear()
+
+    def _disk_log(self) -> list[Event]:
+        if self.broker.disk is None:
+            return []
+        events, defects = self.broker.disk.events()
+        for defect in defects:
+            self._record("defect", what=defect)
+        return events
 
     def _backlog(self) -> Backlog:
         if self._namespace is None:
@@ -492,6 +516,13 @@ class Rig:
         if self._namespace is None:
             raise RuntimeError("the rig was not begun")
         return self._namespace
+
+    @property
+    def disk(self) -> Disk:
+        """The disk of the broker, which only a scenario that asked for one has."""
+        if self.broker.disk is None:
+            raise RuntimeError("this scenario has no disk: @scenario(..., disk=True)")
+        return self.broker.disk
 
     def _default_publisher(self) -> Publisher:
         if self._publisher is None:

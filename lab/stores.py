@@ -17,7 +17,8 @@ class ResultStore(Redis):
     """A Redis that is the result backend of one trial."""
 
     def __init__(self, engine: Engine, network: str, tag: str) -> None:
-        super().__init__(engine, Profile.of_store("redis-results"), network, f"{tag}-results", "results")
+        profile = Profile.of_store("redis-results")
+        super().__init__(engine, profile, network, f"{tag}-results", alias="results")
 
     @property
     def url(self) -> str:

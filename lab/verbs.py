@@ -12,7 +12,9 @@ from lab.faults import (
     Freeze,
     KillChild,
     KillNode,
+    MemoryFull,
     OutOfMemory,
+    PowerCut,
     Signal,
     Stop,
     Wire,
@@ -81,6 +83,29 @@ def crash_broker(rig: Rig) -> Fault:
 def stop_broker(rig: Rig) -> Fault:
     """The broker is asked to end in good order. Healed, it starts again."""
     return Stop(BROKER, target=rig.broker.node, ask=rig.broker.shut_down, answers=rig.broker.answers)
+
+
+def cut_power(rig: Rig) -> Fault:
+    """The power of the broker's machine fails. Healed, it starts again with what had reached its disk."""
+    broker = rig.broker
+    return PowerCut(
+        BROKER,
+        target=broker.node,
+        disk=rig.disk,
+        folder=str(broker.profile.service.data),
+        answers=broker.answers,
+    )
+
+
+def fill_memory(rig: Rig) -> Fault:
+    """The broker's memory limit falls below what it holds, until it is healed."""
+    broker = rig.broker
+    return MemoryFull(
+        BROKER,
+        fill=lambda: broker.limit_memory(1),
+        free=lambda: broker.limit_memory(0),
+        full=broker.memory_is_full,
+    )
 
 
 def freeze_broker(rig: Rig) -> Fault:

@@ -60,6 +60,11 @@ class Watch:
                 raise DeadlineExpired(f"waited {seconds:g} s for {what}", "run it again")
             time.sleep(POLL_SECONDS)
 
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass, unless the user asks to stop."""
+        self._stop.wait(seconds)
+        self.check()
+
     def check(self) -> None:
         """Raise :class:`Interrupted` when the user asked to stop."""
         if self._stop.is_set():

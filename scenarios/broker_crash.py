@@ -93,6 +93,8 @@ def broker_keeps(cell: Cell) -> bool | None:
     """Whether the messages outlive the broker's process; ``None`` where that is a matter of milliseconds."""
     if cell.profile.startswith(("redis-none", "rabbitmq-transient")):
         return False
+    if cell.profile.startswith("redis-rdb"):  # a snapshot is written by a stop; no other is due yet
+        return cell.params["end"] == "stop"
     asked = cell.params["end"] == "stop" or cell.broker == "redis"
     return True if asked or cell.params["confirm"] == "confirmed" else None
 

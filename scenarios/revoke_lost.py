@@ -4,9 +4,9 @@ In production: a campaign that was revoked before its time, and a deployment, an
 kill in between. A revocation is kept by the workers, not by the broker.
 """
 
-from lab import DISK, Axis, Cell, Expectation, Rig, Surprise, kill, scenario, send_signal
+from lab import SHARED, Axis, Cell, Expectation, Rig, Surprise, kill, scenario, send_signal
 
-STATE = Axis("state", {"none": {}, "file": {"worker_state_db": f"{DISK}/worker.state"}})
+STATE = Axis("state", {"none": {}, "file": {"worker_state_db": f"{SHARED}/worker.state"}})
 END = Axis.of("end", "warm", "kill")
 
 
@@ -16,8 +16,8 @@ END = Axis.of("end", "warm", "kill")
     vary=[STATE, END],
 )
 def revoke_lost(rig: Rig) -> None:
-    disk = rig.disk("state")
-    first = rig.worker("first", hold="reserved", disk=disk)
+    folder = rig.folder("state")
+    first = rig.worker("first", hold="reserved", folder=folder)
     [target] = rig.publish("target")
     moment = first.reaches("reserved", target)
     rig.revoke(target)
@@ -26,7 +26,7 @@ def revoke_lost(rig: Rig) -> None:
     else:
         rig.inject(send_signal(first, "SIGTERM"), moment)
         first.exits()
-    rig.worker("again", disk=disk, after_visibility_timeout=True)
+    rig.worker("again", folder=folder, after_visibility_timeout=True)
     rig.settle()
 
 

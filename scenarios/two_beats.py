@@ -4,11 +4,11 @@ In production: a Deployment of beat with two replicas, or a rolling update that 
 the old one has ended; a pidfile on a shared disk that is meant to forbid it.
 """
 
-from lab import DISK, Axis, Cell, Expectation, Rig, Surprise, scenario
+from lab import SHARED, Axis, Cell, Expectation, Rig, Surprise, scenario
 
 EVERY = 2.0
 TICKS = 2
-PIDFILE = ("--pidfile", f"{DISK}/beat.pid")
+PIDFILE = ("--pidfile", f"{SHARED}/beat.pid")
 
 FILES = Axis.of("files", "own", "shared", "shared+pidfile")
 
@@ -21,9 +21,11 @@ FILES = Axis.of("files", "own", "shared", "shared+pidfile")
 def two_beats(rig: Rig) -> None:
     files = rig.cell.params["files"]
     rig.worker("worker")
-    disk = None if files == "own" else rig.disk("schedule")
+    folder = None if files == "own" else rig.folder("schedule")
     options = PIDFILE if files == "shared+pidfile" else ()
-    beats = [rig.beat(name, every=EVERY, ticks=TICKS, disk=disk, options=options) for name in ("one", "two")]
+    beats = [
+        rig.beat(name, every=EVERY, ticks=TICKS, folder=folder, options=options) for name in ("one", "two")
+    ]
     for beat in beats:
         beat.says("publish-ok", times=TICKS)
     rig.settle()

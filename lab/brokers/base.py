@@ -11,6 +11,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from lab.brokers.profile import Profile, fill
 from lab.engine.adapter import LOOPBACK, Engine, NodeSpec, free_port
+from lab.engine.disks import Disk
 from lab.errors import BrokerSilent, PortTaken
 from lab.history import Backlog
 
@@ -77,16 +78,27 @@ class Server(ABC):
     """One running server of a profile, published on fixed ports of 127.0.0.1.
 
     A broker has its network for itself, and its ``alias`` is its ``host`` name there. Trials side by side
-    share a network, so a server of one trial is known by the name of its container.
+    share a network, so a server of one trial is known by the name of its container. With a ``disk`` it
+    keeps its data there, else in a volume that goes with its container.
     """
 
     ports: tuple[str, ...]
     inner_port: int
 
-    def __init__(self, engine: Engine, profile: Profile, network: str, name: str, alias: str = ALIAS) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        profile: Profile,
+        network: str,
+        name: str,
+        *,
+        alias: str = ALIAS,
+        disk: Disk | None = None,
+    ) -> None:
         self.profile = profile
         self.alias = alias
         self.host = alias if alias == ALIAS else name
+        self.disk = disk
         self.password = secrets.token_hex(16)
         for attempt in Retrying(
             stop=stop_after_attempt(START_ATTEMPTS),
@@ -113,6 +125,7 @@ class Server(ABC):
             alias=self.alias,
             hostname=service.hostname,
             environment={key: fill(value, variables) for key, value in service.environment.items()},
+            volumes={service.data: self.disk.volume if self.disk else ""} if service.data else {},
             ports={int(inner): int(public) for public, inner in pairs},
         )
 
@@ -135,6 +148,18 @@ class Server(ABC):
 
 class Broker(Server):
     """A server that tasks are published to."""
+
+    def has_written(self) -> bool:
+        """Whether all that it confirmed so far was given to the kernel. Raises :class:`BrokerSilent`."""
+        return True
+
+    def limit_memory(self, size: int) -> None:
+        """Let it have so many bytes and no more; 0 gives back the limit that it was started with."""
+        raise NotImplementedError(f"the memory of {type(self).__name__} is not limited by the lab ({size})")
+
+    def memory_is_full(self) -> bool:
+        """Whether it refuses a write for want of memory. Raises :class:`BrokerSilent`."""
+        raise NotImplementedError(f"the memory of {type(self).__name__} is not limited by the lab")
 
     @abstractmethod
     def open(self, number: int) -> Namespace:

@@ -23,9 +23,9 @@ DEFAULT_PROFILES = ("redis-aof-everysec", "rabbitmq-classic")
 DEFAULT_VERSIONS = {"redis": "8.0", "rabbitmq": "4.0"}
 VERSIONS = {"redis": ("6.0", "7.0", "8.0"), "rabbitmq": ("3.8", "3.10", "4.0")}
 
-TOP_KEYS = {"x-lab", "services"}
+TOP_KEYS = {"x-lab", "services", "volumes"}
 LAB_KEYS = {"promise", "celery"}
-SERVICE_KEYS = {"image", "command", "environment", "ports", "hostname", "healthcheck"}
+SERVICE_KEYS = {"image", "command", "environment", "ports", "hostname", "healthcheck", "volumes"}
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<rest>[^}]*))?\}")
 
 
@@ -38,6 +38,7 @@ class Service:
     environment: Mapping[str, str]
     ports: Sequence[str]
     hostname: str | None
+    data: str | None  # where it keeps what must outlive it: the mount point of its one volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +146,14 @@ def _service(raw: Any, where: str) -> Service:
         environment={key: str(value) for key, value in service.get("environment", {}).items()},
         ports=[str(port) for port in ports],
         hostname=service.get("hostname"),
+        data=_data(service.get("volumes", []), where),
     )
+
+
+def _data(volumes: Any, where: str) -> str | None:
+    if not volumes:
+        return None
+    name, _, at = str(volumes[0]).partition(":")
+    if len(volumes) > 1 or name != "data" or not at.startswith("/"):
+        raise UsageError(f"{where} has the volumes {volumes}", "the lab knows one: data:/mount/point")
+    return at

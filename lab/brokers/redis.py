@@ -64,6 +64,31 @@ class Redis(Broker):
             info: Any = client.info("server")
         return str(info["redis_version"])
 
+    def has_written(self) -> bool:
+        """Its append-only buffer is empty.
+
+        With ``appendfsync everysec`` it answers and keeps what it was told in its own memory while an
+        fsync is under way, for up to two seconds (redis 8.0 ``aof.c``: flushAppendOnlyFile).
+        """
+        with asking(), self.client() as client:
+            info: Any = client.info("persistence")
+        return not info.get("aof_buffer_length")
+
+    def limit_memory(self, size: int) -> None:
+        """Refuse what needs more memory than that many bytes; 0 is no limit. The policy is its own."""
+        with asking(), self.client() as client:
+            client.config_set("maxmemory", size)
+
+    def memory_is_full(self) -> bool:
+        """Ask by a write of a key that nobody else has."""
+        with asking(), self.client(DATABASES - 1) as client:
+            try:
+                client.set("lab-probe", "")
+            except redis.exceptions.OutOfMemoryError:
+                return True
+            client.delete("lab-probe")
+        return False
+
     def open(self, number: int) -> Namespace:
         """A database that is empty: those of trials long closed are used again."""
         database = number % DATABASES

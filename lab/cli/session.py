@@ -21,7 +21,7 @@ from lab.engine.adapter import Engine
 from lab.engine.images import ensure, ensure_worker
 from lab.engine.install import find_or_start
 from lab.engine.programs import Say
-from lab.errors import CleanupFailed, Interrupted, LabError
+from lab.errors import CleanupFailed, EnvironmentLacks, Interrupted, LabError
 from lab.judge import Status
 from lab.matrix import Run, Trial
 from lab.store import Store, TrialResult
@@ -134,7 +134,21 @@ def play(
             stop=interrupts.stop,
         )
         with interrupts.asking_first():
-            yield from lab_run.trials(trials)
+            yield from lab_run.trials(_possible_here(lab_run, trials))
+
+
+def _possible_here(run: Run, trials: Sequence[Trial]) -> list[Trial]:
+    """Leave out what this engine or its host cannot do, and say so; nothing left is an error."""
+    scenarios = {trial.scenario.name: trial.scenario for trial in trials}
+    reasons = {name: run.cannot(scenario) for name, scenario in scenarios.items()}
+    possible = [trial for trial in trials if reasons[trial.scenario.name] is None]
+    for name, reason in reasons.items():
+        if reason and possible:
+            err.print(f"not run: {name}: {escape(reason)}")
+    if not possible:
+        told = "; ".join(sorted({reason for reason in reasons.values() if reason}))
+        raise EnvironmentLacks(f"not run: {told}", "see: make doctor")
+    return possible
 
 
 def exit_code(results: Sequence[TrialResult], broken: LabError | None) -> int:

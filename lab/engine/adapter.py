@@ -10,9 +10,9 @@ import os
 import socket
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from itertools import islice, repeat
@@ -50,7 +50,7 @@ FIRST_ADDRESS = 9  # of a fixed network: the gateway has the first
 REMOVALS_AT_ONCE = 8
 LOOPBACK = "127.0.0.1"
 #: A path of nodes that everybody may write to, and so the volume there: a new one begins as its copy.
-DISK = "/var/tmp"  # noqa: S108 - the containers' own, not this machine's
+SHARED = "/var/tmp"  # noqa: S108 - the containers' own, not this machine's
 
 
 @contextmanager
@@ -89,7 +89,10 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """One container to start. ``ports`` maps a container port to a port of 127.0.0.1."""
+    """One container to start. ``ports`` maps a container port to a port of 127.0.0.1.
+
+    Without a ``network`` it has none. ``device_rules`` are those of the device cgroup: ``b 7:* rwm``.
+    """
 
     name: str
     image: str
@@ -102,7 +105,9 @@ class NodeSpec:
     hostname: str | None = None
     unprivileged: bool = False
     memory: int | None = None  # bytes, without swap
-    disk: str | None = None  # a volume, seen at DISK
+    volumes: Mapping[str, str] = field(default_factory=dict)  # by mount point; "" is one of its own
+    capabilities: Sequence[str] = ()
+    device_rules: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +218,7 @@ class Node:
         with translated(f"read the log of {self.name}"):
             return bytes(self._api.logs(self.id, stdout=not errors, stderr=errors))
 
-    def follow(self) -> Iterator[bytes]:
+    def follow(self) -> Generator[bytes]:
         """Lines as they come, from the first. Ends silently when the node or the connection ends."""
         with translated(f"follow the log of {self.name}"):
             stream = self._api.logs(self.id, stdout=True, stderr=False, stream=True, follow=True)
@@ -338,11 +343,6 @@ class Engine:
             except NotFound:
                 return
 
-    def create_volume(self, name: str) -> str:
-        """A disk that outlives the nodes that see it."""
-        with translated(f"create the volume {name}"):
-            return str(self._api.create_volume(name, labels=self._labels)["Name"])
-
     def start(self, spec: NodeSpec) -> Node:
         """Create and start a node. Raises :class:`PortTaken`, :class:`ImageMissing`, ..."""
         if spec.memory and not self.info().get("MemoryLimit"):
@@ -355,11 +355,11 @@ class Engine:
                 security_opt=["no-new-privileges"] if spec.unprivileged else None,
                 mem_limit=spec.memory,
                 memswap_limit=spec.memory,
-                binds={spec.disk: {"bind": DISK, "mode": "rw"}} if spec.disk else None,
+                binds={name: {"bind": at, "mode": "rw"} for at, name in spec.volumes.items() if name},
+                cap_add=list(spec.capabilities) or None,
+                device_cgroup_rules=list(spec.device_rules) or None,
+                network_mode=None if spec.network else "none",
             )
-            address = next(map(str, self._addresses.get(spec.network, iter(()))), None)
-            endpoint = self._api.create_endpoint_config(aliases=[spec.alias], ipv4_address=address)
-            networking = self._api.create_networking_config({spec.network: endpoint})
             container = self._api.create_container(
                 spec.image,
                 list(spec.command),
@@ -368,9 +368,10 @@ class Engine:
                 environment=dict(spec.environment),
                 user=spec.user,
                 ports=list(spec.ports),
+                volumes=[at for at, name in spec.volumes.items() if not name] or None,
                 labels=self._labels,
                 host_config=host,
-                networking_config=networking,
+                networking_config=self._networking(spec) if spec.network else None,
             )["Id"]
             node = Node(self._api, container, spec.alias, spec.network)
             try:
@@ -379,6 +380,25 @@ class Engine:
                 node.remove()
                 raise
         return node
+
+    def _networking(self, spec: NodeSpec) -> Any:
+        address = next(map(str, self._addresses.get(spec.network, iter(()))), None)
+        endpoint = self._api.create_endpoint_config(aliases=[spec.alias], ipv4_address=address)
+        return self._api.create_networking_config({spec.network: endpoint})
+
+    def create_volume(self, name: str, *, kind: str = "", device: str = "") -> None:
+        """A volume that outlives the nodes that see it.
+
+        With ``kind`` it is a file system of its own, on a block device of the engine's host.
+        """
+        with translated(f"create the volume {name}"):
+            options = {"type": kind, "device": device} if kind else None
+            self._api.create_volume(name, driver="local", driver_opts=options, labels=self._labels)
+
+    def remove_volume(self, name: str) -> None:
+        """Remove it; one that is gone already is fine."""
+        with translated(f"remove the volume {name}"), suppress(NotFound):
+            self._api.remove_volume(name, force=True)
 
     def leftovers(self, *, run: str | None = None) -> Leftovers:
         """What this run made, or, without ``run``, what owners that are dead left behind."""
@@ -427,11 +447,6 @@ class Engine:
 
     def _remove_container(self, container: str) -> None:
         Node(self._api, container, container).remove()
-
-    def remove_volume(self, name: str) -> None:
-        """Remove a disk that no node sees any more."""
-        with translated(f"remove the volume {name}"):
-            self._api.remove_volume(name, force=True)
 
 
 @dataclass(frozen=True, slots=True)

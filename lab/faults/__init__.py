@@ -5,8 +5,9 @@ from __future__ import annotations
 from lab.faults.base import Fault
 from lab.faults.freeze import Freeze
 from lab.faults.kill import KillChild, KillNode, Stop
-from lab.faults.memory import OutOfMemory
+from lab.faults.memory import MemoryFull, OutOfMemory
 from lab.faults.network import CloseConnections, Cut
+from lab.faults.power import PowerCut
 from lab.faults.signals import ControlShutdown, Signal
 from lab.faults.wire import Wire
 
@@ -18,7 +19,9 @@ __all__ = [
     "Freeze",
     "KillChild",
     "KillNode",
+    "MemoryFull",
     "OutOfMemory",
+    "PowerCut",
     "Signal",
     "Stop",
     "Wire",

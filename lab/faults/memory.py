@@ -1,4 +1,4 @@
-"""Memory that runs out: the kernel itself chooses a process of the container, and ends it."""
+"""Memory that runs out: of a process, which the kernel ends, or of a broker, which takes no more."""
 
 from __future__ import annotations
 
@@ -71,3 +71,35 @@ class OutOfMemory(Fault):
                 "the kernel does not count out-of-memory kills", "Linux 4.13 or later does"
             )
         return counted
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFull(Fault):
+    """The broker's memory limit falls below what it holds. The undo gives it back the limit that it had.
+
+    ``full`` asks the broker itself by a write, not by its settings.
+    """
+
+    fill: Callable[[], None] = field(kw_only=True)
+    free: Callable[[], None] = field(kw_only=True)
+    full: Callable[[], bool] = field(kw_only=True)
+
+    @property
+    def name(self) -> str:
+        return "memory-full"
+
+    @property
+    def lasting(self) -> bool:
+        return False
+
+    def inject(self) -> None:
+        self.fill()
+
+    def proof(self) -> str | None:
+        return "the broker refuses a write: it has no memory left" if self.full() else None
+
+    def revert(self) -> None:
+        self.free()
+
+    def reverted(self) -> str | None:
+        return None if self.full() else "the broker takes a write again"

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lab.engine.adapter import DISK, LOOPBACK, Engine, NodeSpec, free_port
+from lab.engine.adapter import LOOPBACK, SHARED, Engine, NodeSpec, free_port
 from lab.engine.images import PYTHON_BASE
 from lab.errors import EngineGone, ImageMissing, Inconclusive, PortTaken
 from lab.history import parse_log
@@ -120,15 +120,16 @@ def test_another_lab_neither_sees_nor_touches_what_a_living_one_made(engine, nod
     assert node.state().running
 
 
-def test_a_disk_outlives_the_nodes_that_see_it(engine, network):
-    disk = engine.create_volume(f"lab-{engine.run}-disk")
-    for command in (f"echo kept > {DISK}/file", f"grep kept {DISK}/file"):
+def test_a_folder_outlives_the_nodes_that_see_it(engine, network):
+    folder = f"lab-{engine.run}-folder"
+    engine.create_volume(folder)
+    for command in (f"echo kept > {SHARED}/file", f"grep kept {SHARED}/file"):
         spec = NodeSpec(
             f"lab-{engine.run}-writer", PYTHON_BASE, ("sh", "-c", command), network, "writer",
-            user="65534:65534", disk=disk,
+            user="65534:65534", volumes={SHARED: folder},
         )  # fmt: skip
         node = engine.start(spec)
         list(node.follow())
         assert node.state().exit_code == 0
         node.remove()
-    engine.remove_volume(disk)
+    engine.remove_volume(folder)

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from lab.brokers import Profile
 from lab.engine.adapter import NodeSpec
 from lab.engine.images import PYTHON_BASE
 from lab.errors import BrokerSilent
-from lab.faults import CloseConnections, Cut, Freeze, KillChild, KillNode, OutOfMemory, Stop
+from lab.faults import CloseConnections, Cut, Freeze, KillChild, KillNode, MemoryFull, OutOfMemory, Stop
 from lab.faults.base import LASTING
 from lab.verbs import control_shutdown, crash_store, cut_wire, freeze_wire, send_signal
 from lab.watch import Watch
@@ -241,6 +242,25 @@ def test_a_broker_that_ends_answers_no_more_and_healed_it_answers_on_its_port(ow
     fault.revert()
     until(lambda: fault.reverted() is not None)
     assert broker.public == ports
+
+
+def test_a_full_memory_is_proved_by_a_write_that_is_refused(stages):
+    with stages.own(Profile.load("redis-none")) as stage:
+        broker = stage.broker
+        fault = MemoryFull(
+            "broker",
+            fill=lambda: broker.limit_memory(1),
+            free=lambda: broker.limit_memory(0),
+            full=broker.memory_is_full,
+        )
+        assert fault.proof() is None
+        fault.inject()
+        assert "refuses" in str(fault.proof())
+        assert fault.reverted() is None
+        fault.revert()
+        assert fault.reverted() == "the broker takes a write again"
+        with broker.client(255) as client:
+            assert client.dbsize() == 0
 
 
 def test_closed_connections_are_counted_and_the_worker_says_that_it_lost_its_own(rigs):

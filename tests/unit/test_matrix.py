@@ -23,7 +23,7 @@ class FakeNode:
 class FakeBroker:
     """Answers at the third question, as a broker that boots does."""
 
-    def __init__(self, *_):
+    def __init__(self, *_, **__):
         self.node = FakeNode()
         self.questions = 0
 

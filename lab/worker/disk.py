@@ -1,0 +1,144 @@
+"""The disk of a broker whose power is cut: a file system in a file, on a loop device.
+
+Two nodes: the *keeper* makes the disk and holds its loop device open; the *hand* has the file system
+mounted by the engine, writes it out on SIGUSR2 and shuts it down on SIGUSR1. A loop device that is
+set to clear itself is gone when nothing holds it: not the keeper, not a mount. So nothing is left
+behind whichever way the containers end.
+
+Sources: loop(4) (``LOOP_CTL_GET_FREE``, ``LOOP_SET_FD``, ``LO_FLAGS_AUTOCLEAR``); Linux ``fs/ext4/ext4.h``
+(``EXT4_IOC_SHUTDOWN``) and ``fs/ext4/ioctl.c`` (``ext4_force_shutdown``: without the flush, nothing that is
+still in memory reaches the disk, the journal neither); xfstests ``src/godown.c`` does it for XFS alike.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+
+from .events import emit
+
+MOUNT = "/disk"
+IMAGE = "/image/disk"
+MARKER = ".celery-lab"
+MEBIBYTES = 512  # sparse: the image takes what is written
+LOOP_MAJOR = 7
+LOOP_CONTROL = (10, 237)
+LOOP_CTL_GET_FREE, LOOP_SET_FD, LOOP_SET_STATUS64 = 0x4C82, 0x4C00, 0x4C04
+LO_FLAGS_AUTOCLEAR = 4
+LOOP_INFO64 = "<5Q4I64s64s32s2Q"  # Linux include/uapi/linux/loop.h: struct loop_info64
+SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
+WITHOUT_LOG_FLUSH = 2
+
+
+def keep(marker: str) -> None:
+    """Make the disk, with the marker of this trial in it, attach it, and hold it until killed."""
+    with open(IMAGE, "wb") as image:
+        image.truncate(MEBIBYTES << 20)
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/{MARKER}", "w", encoding="ascii") as file:
+            file.write(marker)
+        options = ("-b", "4096", "-E", "lazy_journal_init=1,nodiscard", "-d", folder)
+        subprocess.run(["mkfs.ext4", "-q", "-F", *options, IMAGE], check=True)
+    device = attach(marker)
+    emit("attached", device=device)
+    signal.pause()
+
+
+def attach(marker: str) -> str:
+    """Put the image on a free loop device that stays open in this process; its name on the host."""
+    control = os.open(node("loop-control", 0o020600, LOOP_CONTROL), os.O_RDWR)
+    backing = os.open(IMAGE, os.O_RDWR)
+    while True:
+        number = fcntl.ioctl(control, LOOP_CTL_GET_FREE)
+        loop = os.open(node(f"loop{number}", 0o060600, (LOOP_MAJOR, number)), os.O_RDWR)
+        try:
+            fcntl.ioctl(loop, LOOP_SET_FD, backing)
+        except OSError as error:
+            os.close(loop)
+            if error.errno != errno.EBUSY:  # somebody else was faster: take the next one
+                raise
+        else:
+            name = f"celery-lab {marker}"[:63].encode()
+            info = struct.pack(LOOP_INFO64, 0, 0, 0, 0, 0, 0, 0, 0, LO_FLAGS_AUTOCLEAR, name, b"", b"", 0, 0)
+            fcntl.ioctl(loop, LOOP_SET_STATUS64, info)
+            return f"/dev/loop{number}"
+
+
+def node(name: str, mode: int, number: tuple[int, int]) -> str:
+    """A device node in this container's own /dev."""
+    path = f"/dev/{name}"
+    if not os.path.exists(path):
+        os.mknod(path, mode, os.makedev(*number))
+    return path
+
+
+def hand(device: str, marker: str) -> None:
+    """Prove that this is the disk, open it to every user, then obey signals until its power is cut."""
+    orders = (signal.SIGUSR1, signal.SIGUSR2)
+    signal.pthread_sigmask(signal.SIG_BLOCK, orders)
+    if why := refusal(os.open(MOUNT, os.O_RDONLY), device, marker):
+        emit("refused", why=why)
+        sys.exit(1)
+    os.chmod(MOUNT, 0o777)  # noqa: S103 - each broker runs as a user of its own
+    emit("ready")
+    while signal.sigwait(orders) == signal.SIGUSR2:
+        subprocess.run(["sync", "-f", MOUNT], check=True)
+        emit("synced")
+    cut(device, marker)
+
+
+def cut(device: str, marker: str) -> None:
+    """Shut the file system down as a power cut does, and prove it by a write that fails."""
+    disk = os.open(MOUNT, os.O_RDONLY)
+    if why := refusal(disk, device, marker):
+        emit("refused", why=why)
+        sys.exit(1)
+    fcntl.ioctl(disk, SHUTDOWN, struct.pack("I", WITHOUT_LOG_FLUSH))
+    emit("power-cut")
+    try:
+        os.close(os.open(f"{MOUNT}/after", os.O_WRONLY | os.O_CREAT))
+    except OSError as error:
+        emit("dead", why=os.strerror(error.errno or 0))
+    else:
+        emit("refused", why="the file system still takes writes")
+
+
+def refusal(disk: int, device: str, marker: str) -> str | None:
+    """Why the open folder is not the lab's own disk, ``None`` when it is."""
+    number = os.fstat(disk).st_dev
+    with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
+        if why := why_not(device, number, os.stat("/").st_dev, mounts.read()):
+            return why
+    try:
+        with open(f"{MOUNT}/{MARKER}", encoding="ascii") as file:
+            found = file.read()
+    except OSError:
+        return "the marker of this trial is not on it"
+    return None if found == marker else f"it has the marker {found!r}, not {marker!r}"
+
+
+def why_not(device: str, number: int, root: int, mountinfo: str) -> str | None:
+    """What the device numbers and the mount table (proc(5)) say against this disk. Pure."""
+    if number == root:
+        return "it is the file system of /"
+    if os.major(number) != LOOP_MAJOR or f"/dev/loop{os.minor(number)}" != device:
+        return f"its device is {os.major(number)}:{os.minor(number)}, not {device}"
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        where, kind = before.split(), after.split()
+        if where[4] == MOUNT and where[2] == f"{os.major(number)}:{os.minor(number)}":
+            return None if kind[:2] == ["ext4", device] else f"the mount table says {kind[1]} ({kind[0]})"
+    return "the mount table does not have it"
+
+
+ROLES: dict[str, Callable[..., None]] = {"keep": keep, "hand": hand}
+
+if __name__ == "__main__":
+    ROLES[sys.argv[1]](*sys.argv[2:])

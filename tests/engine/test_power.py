@@ -1,0 +1,148 @@
+"""The power cut by itself: what was not fsynced is gone, what was is there, and never the wrong disk."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import closing
+
+import pytest
+
+from lab.brokers import Profile
+from lab.engine import disks
+from lab.engine.adapter import NodeSpec
+from lab.engine.images import PYTHON_BASE, default_celery, worker_image
+from lab.errors import CannotCutPower, Inconclusive
+from lab.faults import PowerCut
+from lab.faults.kill import start_again
+from lab.history import parse_log
+
+from .conftest import SLEEPER
+from .test_faults import until
+
+
+@pytest.fixture(scope="module")
+def image(engine):
+    found = worker_image(default_celery())
+    if reason := disks.why_not(engine, found):
+        pytest.skip(f"not run: {reason}")
+    return found
+
+
+@pytest.fixture
+def disk(engine, image):
+    made = disks.make_disk(engine, image, f"lab-{engine.run}-{secrets.token_hex(3)}")
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def writer(engine, network, disk):
+    tag = f"writer-{secrets.token_hex(3)}"
+    node = engine.start(
+        NodeSpec(
+            f"lab-{engine.run}-{tag}", PYTHON_BASE, SLEEPER, network, tag, volumes={"/data": disk.volume}
+        )
+    )
+    with closing(node.follow()) as lines:
+        assert next(lines) == b"up"
+    yield node
+    node.remove()
+
+
+def write(node, name, *, sync):
+    after = f"sync /data/{name}" if sync else "true"
+    assert node.execute(["sh", "-c", f"echo {name} > /data/{name} && {after}"]) == 0
+
+
+def has(node, name):
+    return node.execute(["grep", "-q", name, f"/data/{name}"]) == 0
+
+
+def test_what_was_fsynced_is_there_and_what_was_not_is_gone(writer, disk):
+    write(writer, "before", sync=False)
+    disk.sync()
+    write(writer, "kept", sync=True)
+    write(writer, "lost", sync=False)
+    assert has(writer, "lost")
+    fault = PowerCut("broker", target=writer, disk=disk, folder="/data", answers=lambda: True)
+    assert fault.proof() is None
+    fault.inject()
+    until(lambda: fault.proof() is not None)
+    fault.revert()
+    until(lambda: fault.reverted() is not None)
+    assert (has(writer, "before"), has(writer, "kept"), has(writer, "lost")) == (True, True, False)
+
+
+def test_a_kill_alone_loses_nothing_that_was_written(writer, disk):
+    write(writer, "written", sync=False)
+    writer.kill()
+    until(lambda: not writer.state().running)
+    start_again(writer)
+    assert has(writer, "written")
+
+
+def test_a_disk_that_is_not_mounted_afresh_is_not_taken_for_undone(writer, disk):
+    fault = PowerCut("broker", target=writer, disk=disk, folder="/data", answers=lambda: True)
+    disk.cut()
+    assert fault.reverted() is None
+
+
+def test_the_hand_refuses_a_disk_without_the_marker_of_its_trial(engine, image, disk, writer):
+    other = disks.start_hand(
+        engine, image, disk.volume, disk.device, marker="another trial", name=f"{disk.volume}-other"
+    )
+    assert refused_because(other).startswith("it has the marker")
+    write(writer, "unharmed", sync=True)
+    other.remove()
+
+
+def test_the_hand_refuses_a_folder_of_the_host(engine, image):
+    volume = f"lab-{engine.run}-plain"
+    hand = disks.start_hand(engine, image, volume, "/dev/loop0", marker=volume, name=f"{volume}-hand")
+    assert "its device is" in refused_because(hand) or "file system of /" in refused_because(hand)
+    hand.remove()
+    engine.remove_volume(volume)
+
+
+def refused_because(hand):
+    until(lambda: not hand.state().running)
+    [event] = parse_log("disk", hand.log())[0]
+    assert event.name == "refused"
+    return str(event.detail["why"])
+
+
+def test_a_disk_that_was_cut_once_takes_no_second_order(disk):
+    disk.cut()
+    with pytest.raises((CannotCutPower, Inconclusive)):
+        disk.sync()
+
+
+def test_a_dead_run_leaves_no_loop_device(engine, node, writer, disk):
+    left = engine.leftovers(run=engine.run)
+    assert disk.volume in left.volumes
+    assert {f"{disk.volume}-keeper", f"{disk.volume}-hand"} <= set(left.containers.values())
+    assert node.execute(("test", "-e", backing_file(disk))) == 0
+    for helper in (writer, disk.hand, disk.keeper):
+        helper.remove()
+    engine.remove_volume(disk.volume)
+    assert node.execute(("test", "-e", backing_file(disk))) == 1
+
+
+def backing_file(disk):
+    return f"/sys/block/{disk.device.removeprefix('/dev/')}/loop/backing_file"
+
+
+def test_a_broker_on_a_disk_keeps_what_was_synced_through_a_power_cut(stages, image):
+    with stages.own(Profile.load("redis-aof-no"), image) as stage:
+        broker = stage.broker
+        with broker.client() as client:
+            client.set("synced", 1)
+            broker.disk.sync()
+            client.set("lost", 1)
+        fault = PowerCut()
+        fault.inject()
+        until(lambda: fault.proof() is not None)
+        fault.revert()
+        until(lambda: fault.reverted() is not None)
+        with broker.client() as client:
+            assert client.keys() == [b"synced"]
