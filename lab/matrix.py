@@ -31,6 +31,7 @@ from lab.watch import Stop, Watch
 
 BROKER_BOOT_SECONDS = 60.0
 WAKE_SECONDS = 0.2
+IDLE = 6  # brokers that wait for another trial
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -44,6 +45,7 @@ class Stage:
     version: str
     image_id: str
     served: int = 0
+    whole: bool = True  # whether the last trial left it as it was
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_number(self) -> int:
@@ -54,7 +56,11 @@ class Stage:
 
 
 class Stages:
-    """Boots one broker for each definition when it is first needed; every other trial waits for it."""
+    """Boots brokers when they are first needed: one of each definition to share, others to have alone.
+
+    One that a trial had alone goes on to the next trial if it was left whole: every fault undone and
+    proved so, nothing tuned. A boot of RabbitMQ costs more than most trials.
+    """
 
     def __init__(self, engine: Engine, stop: Stop) -> None:
         self._engine = engine
@@ -62,11 +68,12 @@ class Stages:
         self._lock = threading.Lock()
         self._booting: dict[Any, Future[Stage]] = {}
         self._own = 0
+        self._idle: list[tuple[tuple[str, str], Stage]] = []
         self._pool = ThreadPoolExecutor(thread_name_prefix="boot")
 
     def boot(self, profile: Profile) -> Future[Stage]:
         """The stage of this profile, begun now if it is not there. Profiles of one service share it."""
-        key = (profile.image, repr(profile.service))
+        key = _key(profile)
         with self._lock:
             if key not in self._booting:
                 self._booting[key] = self._pool.submit(self._boot, profile, len(self._booting))
@@ -79,22 +86,46 @@ class Stages:
 
     @contextmanager
     def own(self, profile: Profile, disk_image: str = "") -> Iterator[Stage]:
-        """A stage for one trial, removed after it: its broker may be killed, its network cut.
+        """A stage that one trial has alone: its broker may be killed, its network cut.
 
         With ``disk_image``, that of the helpers, its data lies on a disk whose power can be cut.
         """
-        with self._lock:
-            self._own += 1
-            number = self._own
-        stage = self._boot(profile, f"own{number}", fixed=True, disk_image=disk_image)
+        stage = self._take(profile) if not disk_image else None
+        stage = stage or self._boot(profile, self._next_own(), fixed=True, disk_image=disk_image)
+        stage.whole = False
         try:
             yield stage
         finally:
-            with suppress(EnvironmentLacks):  # the end of the run removes what did not go now
-                stage.broker.node.remove()
-                if stage.broker.disk:
-                    stage.broker.disk.remove()
-                self._engine.remove_network(stage.network)
+            lasts = stage.whole and not disk_image and not profile.by_the_clock
+            for spare in self._put(profile, stage) if lasts else [stage]:
+                self._remove(spare)
+
+    def _next_own(self) -> str:
+        with self._lock:
+            self._own += 1
+            return f"own{self._own}"
+
+    def _take(self, profile: Profile) -> Stage | None:
+        """An idle stage of this profile."""
+        with self._lock:
+            found = next((pair for pair in self._idle if pair[0] == _key(profile)), None)
+            if found:
+                self._idle.remove(found)
+        return found[1] if found else None
+
+    def _put(self, profile: Profile, stage: Stage) -> list[Stage]:
+        """Keep a stage for the next trial; those that are too many, the longest idle first."""
+        with self._lock:
+            self._idle.append((_key(profile), stage))
+            many, self._idle = self._idle[:-IDLE], self._idle[-IDLE:]
+        return [stage for _, stage in many]
+
+    def _remove(self, stage: Stage) -> None:
+        with suppress(EnvironmentLacks):  # the end of the run removes what did not go now
+            stage.broker.node.remove()
+            if stage.broker.disk:
+                stage.broker.disk.remove()
+            self._engine.remove_network(stage.network)
 
     def _boot(self, profile: Profile, number: object, *, fixed: bool = False, disk_image: str = "") -> Stage:
         name = f"lab-{self._engine.run}-{profile.family}{number}"
@@ -116,6 +147,11 @@ class Stages:
     def close(self) -> None:
         """Wait for boots under way; the run removes what they made."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _key(profile: Profile) -> tuple[str, str]:
+    """Profiles whose brokers are the same: they differ in what Celery is told."""
+    return profile.image, repr(profile.service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +273,7 @@ class Run:
             result = self._judge(trial, stage, attempt, evidence, time.monotonic() - started)
             log = {} if result.status is Status.EXPECTED else rig.errors()
             self.store.save(result, evidence.history, evidence.backlog, log)
+            stage.whole = rig.broker_is_whole
             return result
         finally:
             if not self.keep:

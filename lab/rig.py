@@ -493,6 +493,14 @@ class Rig:
         """What every node wrote to standard error: for people, never for verdicts."""
         return self._nodes.errors()
 
+    @property
+    def broker_is_whole(self) -> bool:
+        """Whether the broker is as it was: every fault undone, with proof, and nothing of it tuned."""
+        return not self._injected and not any(
+            event.name == "defect" or (event.name == "tuned" and event.detail.get("node") == BROKER)
+            for event in self._record.events
+        )
+
     def note(self, name: str, **detail: Scalar) -> None:
         """Record something about the trial itself."""
         self._record(name, **detail)

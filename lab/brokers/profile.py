@@ -24,7 +24,7 @@ DEFAULT_VERSIONS = {"redis": "8.0", "rabbitmq": "4.0"}
 VERSIONS = {"redis": ("6.0", "7.0", "8.0"), "rabbitmq": ("3.8", "3.10", "4.0")}
 
 TOP_KEYS = {"x-lab", "services", "volumes"}
-LAB_KEYS = {"promise", "celery"}
+LAB_KEYS = {"promise", "celery", "by_the_clock"}
 SERVICE_KEYS = {"image", "command", "environment", "ports", "hostname", "healthcheck", "volumes"}
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<rest>[^}]*))?\}")
 
@@ -43,13 +43,17 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A broker with its durability and version, like ``redis-none`` or ``rabbitmq-quorum@3.10``."""
+    """A broker with its durability and version, like ``redis-none`` or ``rabbitmq-quorum@3.10``.
+
+    What one keeps ``by_the_clock`` depends on how long it has run, so no two trials may share it in turn.
+    """
 
     name: str
     version: str
     promise: str
     celery: Mapping[str, Any]
     service: Service
+    by_the_clock: bool = False
 
     @property
     def family(self) -> str:
@@ -88,7 +92,8 @@ class Profile:
         lab = _mapping(raw.get("x-lab", {}), f"{path.name}: x-lab", LAB_KEYS)
         services = _mapping(raw.get("services"), f"{path.name}: services", {role})
         service = _service(services[role], f"{path.name}: services.{role}")
-        return cls(name, version, str(lab.get("promise", "")), lab.get("celery", {}), service)
+        promise, clock = str(lab.get("promise", "")), bool(lab.get("by_the_clock"))
+        return cls(name, version, promise, lab.get("celery", {}), service, clock)
 
     @classmethod
     def of_store(cls, name: str) -> Profile:

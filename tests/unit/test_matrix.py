@@ -19,12 +19,16 @@ class FakeNode:
     def image_id(self):
         return "sha256:0"
 
+    def remove(self):
+        pass
+
 
 class FakeBroker:
     """Answers at the third question, as a broker that boots does."""
 
     def __init__(self, *_, **__):
         self.node = FakeNode()
+        self.disk = None
         self.questions = 0
 
     def version(self):
@@ -39,6 +43,9 @@ class FakeEngine:
 
     def create_network(self, name, *, fixed=False):
         return name
+
+    def remove_network(self, name):
+        pass
 
 
 @pytest.fixture
@@ -135,6 +142,41 @@ def test_a_bug_in_a_script_is_inconclusive_and_says_where():
         ours = as_ours(error)
     assert isinstance(ours, Inconclusive)
     assert "KeyError: 'no such worker' (test_matrix.py:" in ours.wrong
+
+
+class TestBrokersOfOnesOwn:
+    def test_one_that_was_left_whole_goes_on_to_the_next_trial(self, stages):
+        profile = Profile.load("redis-none")
+        with stages.own(profile) as first:
+            first.whole = True
+        with stages.own(profile) as second:
+            assert second is first
+
+    def test_one_that_was_not_is_removed(self, stages):
+        profile = Profile.load("redis-none")
+        with stages.own(profile) as first:
+            pass
+        with stages.own(profile) as second:
+            assert second is not first
+
+    def test_no_two_trials_have_one_at_the_same_time(self, stages):
+        profile = Profile.load("redis-none")
+        with stages.own(profile) as first, stages.own(profile) as second:
+            assert second is not first
+
+    def test_one_that_keeps_by_the_clock_serves_once(self, stages):
+        profile = Profile.load("redis-rdb")
+        with stages.own(profile) as first:
+            first.whole = True
+        with stages.own(profile) as second:
+            assert second is not first
+
+    def test_only_so_many_wait(self, stages, monkeypatch):
+        monkeypatch.setattr(matrix, "IDLE", 1)
+        for name in ("redis-none", "redis-aof-always"):
+            with stages.own(Profile.load(name)) as stage:
+                stage.whole = True
+        assert [stage.name.rpartition("own")[2] for _, stage in stages._idle] == ["2"]
 
 
 class TestInterrupts:
