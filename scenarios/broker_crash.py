@@ -85,8 +85,18 @@ def expected(cell: Cell) -> Expectation:
         luck=lucky if kept is None else {},
         because=because,
         source="celery 5.7.0 worker/consumer/consumer.py: on_close; kombu 5.7.0 transport/redis.py: QoS.ack",
-        surprise=None if kept is not None else UNCONFIRMED,
+        facts={"exits": "worker 1" if worker_ends(cell) else ""},
+        surprise=WORKER_ENDS if worker_ends(cell) else UNCONFIRMED if kept is None else None,
     )
+
+
+def worker_ends(cell: Cell) -> bool:
+    """Whether the worker ends: it waits for more work from Redis, with work that it has not acknowledged.
+
+    An early acknowledgement of the target leaves its prefetch window one task short of full.
+    """
+    begun = cell.params["phase"] in ("running", "finished")
+    return cell.broker == "redis" and begun and not cell["task_acks_late"]
 
 
 def broker_keeps(cell: Cell) -> bool | None:
@@ -101,8 +111,15 @@ def broker_keeps(cell: Cell) -> bool | None:
 
 UNCONFIRMED = Surprise(
     documented="RabbitMQ: a persistent message in a durable queue survives a restart of the broker",
-    observed="one published less than some hundred milliseconds before a crash is lost, unless its "
+    observed="one published less than a second or two before a crash may be lost, unless its "
     "publisher waits for confirms; Celery's default is not to wait",
     source="https://www.rabbitmq.com/docs/confirms#when-publishes-are-confirmed; kombu 5.7.0 "
     "transport/pyamqp.py: confirm_publish",
+)
+WORKER_ENDS = Surprise(
+    documented="broker_connection_retry: the worker tries to connect to the broker again if it is lost",
+    observed="a worker whose Redis dies while it could take more work ends with an AttributeError and exit "
+    "code 1; one that has all it may prefetch connects again",
+    source="docs.celeryq.dev, configuration; celery 5.7.0 worker/consumer/consumer.py: "
+    "on_connection_error_after_connected; kombu 5.7.0 transport/redis.py: Channel.close, _connparams",
 )
