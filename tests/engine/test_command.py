@@ -29,7 +29,7 @@ MEMORY_LIMIT = 150 * 1024**2
 
 def start(tmp_path, *words, **environment):
     return subprocess.Popen(
-        [*LAB, *words, *(["--results", str(tmp_path)] if words[0] == "run" else [])],
+        [*LAB, *words, *(["--results", str(tmp_path)] if words[0] in ("run", "matrix") else [])],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -263,3 +263,21 @@ def test_an_engine_that_goes_in_the_middle_is_one_clear_line(tmp_path):
     assert all(rejudge(named).same for named in kept)
     assert lab(tmp_path, "clean")[0] == 0
     assert made_by(process.pid) == []
+
+
+def test_a_matrix_that_was_killed_goes_on_where_it_was(tmp_path):
+    part = ("matrix", "--broker", "redis-none", "-k", "worker-crash", "-k", "x1-whole", "--jobs", "3")
+    trials = tmp_path / "trials.jsonl"
+    process = start(tmp_path, *part)
+    until(lambda: trials.exists() and len(trials.read_text().splitlines()) >= 2, 60)
+    process.kill()
+    finish(process)
+    before = [json.loads(line)["number"] for line in trials.read_text().splitlines()]
+    assert 2 <= len(before) < 9
+    code, out, err = lab(tmp_path, *part, "--resume")
+    assert code == 0, err
+    numbers = [json.loads(line)["number"] for line in trials.read_text().splitlines()]
+    assert sorted(numbers) == list(range(9))
+    assert numbers[: len(before)] == before
+    code, out, _ = lab(tmp_path, *part, "--resume")
+    assert (code, "all of its 9 trials are stored" in out) == (0, True)
