@@ -11,6 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 
 Scalar = str | int | float | bool | None
 
@@ -117,6 +118,9 @@ def holes(events: Iterable[Event]) -> Iterator[str]:
             yield f"the log of {node} (pid {pid}) lost or repeats lines: has {len(seen)}, last {max(seen)}"
 
 
+_ORDER = attrgetter("at", "node", "pid", "seq")
+
+
 def in_order(events: Iterable[Event]) -> list[Event]:
     """By time, then by process: how a person reads a history."""
-    return sorted(events, key=lambda event: (event.at, *event.key))
+    return sorted(events, key=_ORDER)

@@ -132,9 +132,10 @@ def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
         if event.task and event.node != LAB:
             by_task[event.task].append(event)
     losses = [event for event in history if event.name == "disconnected"]
-    restarted = any(_ends_broker(e) for e in lab_events(history, "healed"))
-    dead = dead_nodes(history)
-    unrest = list(_unrest(history, labels, dead))
+    own = [event for event in history if event.node == LAB]  # few among many, and asked for often
+    restarted = any(_ends_broker(e) for e in lab_events(own, "healed"))
+    dead = dead_nodes(own)
+    unrest = list(_unrest(history, own, labels, dead))
     rested = not unrest and backlog.readable
     verdicts = []
     for task in sorted(
@@ -147,7 +148,7 @@ def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
         verdicts.append(
             TaskVerdict(task, labels.get(task, "unasked"), outcome_of(evidence, rested=rested), evidence)
         )
-    workers = tuple(_workers(history, labels, dead))
+    workers = tuple(_workers(history, own, labels, dead))
     return Judgement(
         tasks=tuple(verdicts),
         workers=workers,
@@ -237,20 +238,21 @@ def _doubts(
     workers: Sequence[WorkerVerdict],
     unrest: Sequence[str],
 ) -> Iterator[str]:
+    own = [event for event in history if event.node == LAB]
     if not any(event.name == "asked" for event in history):
         yield "nothing was published"
-    for event in lab_events(history, "defect"):
+    for event in lab_events(own, "defect"):
         yield str(event.detail.get("what"))
     yield from holes(history)
     if not backlog.readable:
         yield "the broker could not be asked what it still holds"
-    yield from _restless(history, verdicts, workers)
-    if any(lab_events(history, "settled")):
+    yield from _restless(own, verdicts, workers)
+    if any(lab_events(own, "settled")):
         held = (f"the broker holds {task}" for task in sorted({*backlog.ready, *backlog.unacked}))
         yield from (f"the lab took it for settled, and {why}" for why in (*unrest, *held))
-    missed = (why_missed(history, event) for event in lab_events(history, "inject"))
+    missed = (why_missed(history, event) for event in lab_events(own, "inject"))
     yield from (f"the fault did not land: {why}" for why in missed if why)
-    if any(str(e.detail.get("setting")).endswith("visibility_timeout") for e in lab_events(history, "tuned")):
+    if any(str(e.detail.get("setting")).endswith("visibility_timeout") for e in lab_events(own, "tuned")):
         yield from _unprovoked_redeliveries(history)
     for verdict in verdicts:
         if verdict.outcome is Outcome.UNKNOWN:
@@ -258,16 +260,16 @@ def _doubts(
 
 
 def _restless(
-    history: Sequence[Event], verdicts: Sequence[TaskVerdict], workers: Sequence[WorkerVerdict]
+    own: Sequence[Event], verdicts: Sequence[TaskVerdict], workers: Sequence[WorkerVerdict]
 ) -> Iterator[str]:
     """A trial that did not come to rest counts only if what it was left with explains that."""
     if any(not worker.asked for worker in workers):
         yield "no sentinel could be published, so no worker is proved to take work"
     stranded = any(verdict.outcome is Outcome.STRANDED for verdict in verdicts)
     stalled = any(worker.asked and not worker.resumed for worker in workers)
-    if not any(lab_events(history, "settled")) and not stranded and not stalled:
+    if not any(lab_events(own, "settled")) and not stranded and not stalled:
         waited = next(
-            (str(e.detail.get("waited_for")) for e in lab_events(history, "deadline")), "it was cut off"
+            (str(e.detail.get("waited_for")) for e in lab_events(own, "deadline")), "it was cut off"
         )
         yield f"the trial did not come to rest: {waited}"
 
@@ -286,11 +288,13 @@ def _why_unknown(evidence: Evidence) -> str:
     return "it did not finish, the broker does not hold it, and the trial did not come to rest"
 
 
-def _unrest(history: Sequence[Event], labels: Mapping[str, str], dead: set[str]) -> Iterator[str]:
+def _unrest(
+    history: Sequence[Event], own: Sequence[Event], labels: Mapping[str, str], dead: set[str]
+) -> Iterator[str]:
     """Why the trial did not come to rest, from the whole logs: the live streams decide nothing."""
-    if not any(lab_events(history, "settled")):
+    if not any(lab_events(own, "settled")):
         yield "it did not come to rest"
-    for node in _living(history, dead):
+    for node in _living(own, dead):
         if not at_rest(event for event in history if event.node == node):
             yield f"{node} has unfinished work"
     finished = {event.task for event in history if event.name == "finished"}
@@ -367,26 +371,26 @@ def _ends_broker(event: Event) -> bool:
 # --- workers and times --------------------------------------------------------------------------
 
 
-def _living(history: Sequence[Event], dead: set[str]) -> list[str]:
-    up = dict.fromkeys(str(e.detail.get("node")) for e in lab_events(history, "worker-up"))
+def _living(own: Sequence[Event], dead: set[str]) -> list[str]:
+    up = dict.fromkeys(str(e.detail.get("node")) for e in lab_events(own, "worker-up"))
     return [node for node in up if node not in dead]
 
 
-def _workers(history: Sequence[Event], labels: Mapping[str, str], dead: set[str]) -> Iterator[WorkerVerdict]:
-    since = max((e.at for e in lab_events(history, "healed")), default=_fault_time(history))
+def _workers(
+    history: Sequence[Event], own: Sequence[Event], labels: Mapping[str, str], dead: set[str]
+) -> Iterator[WorkerVerdict]:
+    since = max((e.at for e in lab_events(own, "healed")), default=_fault_time(own))
     asked = any(e.name == "publish-ok" and e.task and labels.get(e.task) == SENTINEL for e in history)
-    wanted = {
-        str(e.detail.get("node")): e.detail.get("concurrency", 1) for e in lab_events(history, "worker-up")
-    }
-    for node in _living(history, dead):
-        own = [e for e in history if e.node == node]
-        took = (e.at for e in own if e.name == "received" and since is not None and e.at > since)
-        state = max((e for e in own if e.name == "state"), key=lambda e: e.at, default=None)
+    wanted = {str(e.detail.get("node")): e.detail.get("concurrency", 1) for e in lab_events(own, "worker-up")}
+    for node in _living(own, dead):
+        mine = [e for e in history if e.node == node]
+        took = (e.at for e in mine if e.name == "received" and since is not None and e.at > since)
+        state = max((e for e in mine if e.name == "state"), key=lambda e: e.at, default=None)
         yield WorkerVerdict(
             node=node,
             asked=asked,
             after=_seconds(since, min(took, default=None)),
-            concurrency=_at_once(own, labels),
+            concurrency=_at_once(mine, labels),
             wanted=int(wanted[node] or 1),
             state=", ".join(f"{k} {v}" for k, v in state.detail.items()) if state else "",
         )
@@ -418,8 +422,8 @@ def _recovery(history: Sequence[Event], labels: Mapping[str, str]) -> float | No
     return _seconds(since, last) if since is not None and last is not None and last > since else None
 
 
-def _fault_time(history: Sequence[Event]) -> int | None:
-    return min((e.at for e in lab_events(history, "landed")), default=None)
+def _fault_time(own: Sequence[Event]) -> int | None:
+    return min((e.at for e in lab_events(own, "landed")), default=None)
 
 
 def _seconds(since: int | None, until: int | None) -> float | None:
