@@ -1,6 +1,6 @@
 """The commands. Thin: each names what it needs, calls it, and turns errors into a line and a code."""
 
-from lab.cli import run, stored, upkeep
+from lab.cli import report, run, stored, upkeep
 from lab.cli.root import main
 
-__all__ = ["main", "run", "stored", "upkeep"]
+__all__ = ["main", "report", "run", "stored", "upkeep"]
