@@ -28,4 +28,4 @@ def wilson(k: int, n: int) -> tuple[float, float]:
 def interval(k: int, n: int) -> str:
     """``3/20 (5 to 36 %)``."""
     low, high = wilson(k, n)
-    return f"{k}/{n} ({low:.0%} to {high:.0%})".replace("% to", "to").replace("%)", " %)")
+    return f"{k}/{n} ({100 * low:.0f} to {100 * high:.0f} %)"

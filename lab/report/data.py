@@ -140,8 +140,9 @@ class Cell:
         for axis, token in self.params.items():
             words += ["--only", f"{axis}={token}"]
         for assignment in _assignments(self.variant):
-            name, _, value = assignment.partition("=")
-            words += ["--celery", value] if name == "celery" else ["--set", assignment]
+            name, equals, value = assignment.partition("=")
+            if equals:
+                words += ["--celery", value] if name == "celery" else ["--set", assignment]
         if len(self.trials) > 1:
             words += ["--trials", str(len(self.trials))]
         return shlex.join(words)
@@ -325,10 +326,10 @@ def _cell(name: str, own: Sequence[TrialResult], anchor: str) -> Cell:
 
 
 def _variant(result: TrialResult) -> str:
-    """What a cell's id says behind its tokens (see ``lab/cell.py``)."""
+    """What a cell's id says behind its tokens (see ``lab/cell.py``); all of it, where it names them not."""
     known = _id_of(result.scenario, result.profile, result.params.values(), "")
     if not result.cell.startswith(known[:-1]):
-        return ""
+        return result.cell
     return " ".join(_split(result.cell[len(known) - 1 : -1].removeprefix("-")))
 
 

@@ -37,10 +37,11 @@
     all("#matrix .matrix tbody").forEach((body) =>
       body.classList.toggle("gone", !body.querySelector("tr:not(.group):not(.gone)")));
     all("section.scenario").forEach((section) =>
-      section.classList.toggle("gone", !section.querySelector("tbody tr:not(.group):not(.gone)")));
+      section.classList.toggle("gone", !section.querySelector(".matrix tbody tr:not(.group):not(.gone)")));
     $("f-count").textContent = active ? `${on.size} of ${cells.size} cells` : "";
   };
-  [text, word, profile].forEach((control) => control.addEventListener("input", filter));
+  text.addEventListener("input", filter);
+  [word, profile].forEach((control) => control.addEventListener("change", filter));
   text.form.addEventListener("reset", () => setTimeout(filter));
   all("form").forEach((form) => form.addEventListener("submit", (event) => event.preventDefault()));
 
@@ -112,8 +113,8 @@
   fill(axis, [...axes.keys()].filter((name) => axes.get(name).size > 1));
   if (axes.has("acknowledgement") && axes.get("acknowledgement").size > 1) axis.value = "acknowledgement";
   if (axis.value) {
-    axis.addEventListener("input", choose);
-    [one, other].forEach((select) => select.addEventListener("input", compare));
+    axis.addEventListener("change", choose);
+    [one, other].forEach((select) => select.addEventListener("change", compare));
     choose();
   } else {
     document.querySelector(".compare").hidden = true;
