@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from lab.judge import Status
 from lab.report.data import Cell, Report
+from lab.report.words import Word
 
 _STATUS = {Status.EXPECTED: 0, Status.INCONCLUSIVE: 1, Status.SURPRISE: 2}
 
@@ -56,17 +57,26 @@ def diff(before: Report, after: Report) -> list[Difference]:
 
 
 def kind_of(one: Cell, other: Cell) -> Kind:
-    """A surprise is worse than doubt, doubt than what is expected; else the words decide."""
+    """A surprise is worse than doubt, doubt than what is expected; else words and rates decide."""
     if one.status is None or other.status is None:
         raise ValueError("a cell without trials cannot be compared")
     judged = _STATUS[other.status] - _STATUS[one.status]
     if judged:
         return Kind.WORSE if judged > 0 else Kind.BETTER
     if one.word is other.word:
-        return Kind.SAME
+        return _rates(one, other)
     if other.first.expectation.luck and other.status is Status.EXPECTED:
         return Kind.CHANCE
     return Kind.WORSE if other.word.severity > one.word.severity else Kind.BETTER
+
+
+def _rates(one: Cell, other: Cell) -> Kind:
+    """The same word, and much more or less often: only where the two intervals do not touch."""
+    (low, high), (now_low, now_high) = one.interval, other.interval
+    if low <= now_high and now_low <= high:
+        return Kind.SAME
+    more, bad = now_low > high, one.word is not Word.SAFE
+    return Kind.WORSE if more is bad else Kind.BETTER
 
 
 def _by_loose_id(cells: Sequence[Cell]) -> dict[str, Cell]:

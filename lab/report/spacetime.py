@@ -50,6 +50,8 @@ OF_NODE: Mapping[str, str] = {
 }
 TO_BROKER = {"asked", "acknowledged", "rejected"}
 FROM_BROKER = {"publish-ok", "received"}
+#: Faults that last until they are undone, or to the end; a signal or a closed connection is a moment.
+LASTING = {"kill", "stop", "out-of-memory", "cut", "trip", "freeze"}
 ENDS = {"finished", "failed", "retried", "cancelled"}
 
 
@@ -129,7 +131,7 @@ def _bands(history: Iterable[Event], end: int) -> list[Band]:
         until = min(undone, default=None)
         child = landed.detail.get("pid") not in (None, WHOLE_NODE)
         text = f"{fault} child {landed.detail.get('pid')}" if child else str(fault)
-        last = landed.at if child else max(end, landed.at)
+        last = max(end, landed.at) if fault in LASTING and not child else landed.at
         found.append(Band(node, landed.at, until or last, text, until is not None))
     return found
 

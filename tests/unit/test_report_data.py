@@ -269,6 +269,19 @@ def test_a_cell_got_worse_better_or_stayed(before, after, kind):
     assert kinds([before], [after]) == [("story[redis-none]", kind)]
 
 
+def often(lost, of):
+    lucky = Expectation({"target": {"once": 1}}, luck={"target": ("once", "lost")})
+    return [trial("lost" if n < lost else "once", expectation=lucky, number=n) for n in range(of)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [((1, 20), (3, 20), Kind.SAME), ((1, 20), (15, 20), Kind.WORSE), ((15, 20), (1, 20), Kind.BETTER)],
+)
+def test_the_same_word_much_more_often_is_worse(before, after, kind):
+    assert kinds(often(*before), often(*after)) == [("story[redis-none]", kind)]
+
+
 def test_luck_is_not_worse():
     lucky = Expectation({"target": {"once": 1}}, luck={"target": ("once", "lost")})
     before, after = (trial(outcome, expectation=lucky) for outcome in ("once", "lost"))

@@ -224,6 +224,11 @@ def test_a_killed_child_is_a_moment_and_not_the_end_of_its_node():
     assert 'height="2.0"' in str(diagram(told, "t"))
 
 
+def test_a_signal_is_a_moment():
+    told = story(*published("t"), "w received t", "lab landed fault=SIGTERM node=w", "w/7 started t")
+    assert 'height="2.0"' in str(diagram(told, "t"))
+
+
 def test_true_time_runs_downwards():
     svg = str(diagram(history_of("redelivered"), "t"))
     for column in {x for x, _ in re.findall(r'<circle class="d" cx="(\d+)" cy="([\d.]+)"', svg)}:
