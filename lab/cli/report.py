@@ -36,16 +36,17 @@ STYLES = {Kind.WORSE: "bold red", Kind.BETTER: "green", Kind.CHANCE: "yellow"}
 
 @main.command()
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--run", "runs", multiple=True, help="Only this run.  [default: of each cell its newest run]")
 @click.option(
     "--out", "folder", type=click.Path(path_type=Path), default=Path("report"), help="Where the files go."
 )
-def report(results: Sequence[Path], folder: Path) -> None:
-    """Show results as HTML, Markdown, JSON, CSV and JUnit: of each cell its newest run.
+def report(results: Sequence[Path], folder: Path, runs: Sequence[str]) -> None:
+    """Show results as HTML, Markdown, JSON, CSV and JUnit.
 
     RESULTS are results folders or files; by default the lab's own.
     """
     paths = list(results) or [RESULTS]
-    loaded = load(paths)
+    loaded = load(paths, runs)
     found = build(loaded.results, _known(loaded, paths), [error.wrong for error in loaded.damaged])
     page = folder / PAGE
     _write({page: render(found, page), **{folder / name: make(found) for name, make in FORMATS.items()}})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,21 @@ class _Lines:
     damaged: list[UsageError] = field(default_factory=list)
 
 
-def load(paths: Iterable[Path]) -> Loaded:
+def load(paths: Iterable[Path], runs: Collection[str] = ()) -> Loaded:
     """Read results files, or folders that hold one. A trial that stands in two of them counts once.
 
-    Raises :class:`UsageError` for a file that cannot be read or in which no line is a result.
+    Of all runs, or of these. Raises :class:`UsageError` for a file that cannot be read, for one in which
+    no line is a result, and for a run that is in none of them.
     """
     lines = _Lines()
     for path in paths:
         _read(path / TRIALS if path.is_dir() else path, lines)
-    return Loaded(tuple(lines.results.values()), tuple(lines.damaged))
+    found = tuple(result for result in lines.results.values() if not runs or result.run in runs)
+    for run in runs:
+        if all(result.run != run for result in found):
+            latest = list(dict.fromkeys(result.run for result in reversed(lines.results.values())))
+            raise UsageError(f"there is no run {run!r}", f"the latest runs: {', '.join(latest[:5])}")
+    return Loaded(found, tuple(lines.damaged))
 
 
 def load_run(name: str, results: Path) -> Loaded:
@@ -55,14 +61,7 @@ def load_run(name: str, results: Path) -> Loaded:
         return load([Path(name)])
     if not results.exists():
         raise UsageError(f"there is no file, no folder and no run {name!r}", REMEDY)
-    whole = load([results])
-    own = tuple(result for result in whole.results if result.run == name)
-    if not own:
-        runs = list(dict.fromkeys(result.run for result in reversed(whole.results)))
-        raise UsageError(
-            f"there is no file, no folder and no run {name!r}", f"the latest runs: {', '.join(runs[:5])}"
-        )
-    return Loaded(own, whole.damaged)
+    return load([results], [name])
 
 
 def grids(paths: Iterable[Path]) -> tuple[frozenset[str], dict[str, str]]:

@@ -39,6 +39,7 @@ class TaskView:
     word: Word
     evidence: str
     svg: Markup
+    open: bool  # the task that was struck, and the first that is the worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,18 +248,21 @@ def _view(cell: Cell, trial: TrialResult, own: Story | None, fits: set[Key], out
     if own is None:
         return TrialView(trial, word, link, shown=False)
     ordered = sorted(trial.judgement.tasks, key=lambda task: task.label != TARGET)
+    bad = next((task for task in ordered if word_of(task.outcome.value) is word), None)
     return TrialView(
         trial,
         word,
         link,
         shown=True,
-        tasks=tuple(_task(t, own, (cell.id, trial.number, t.task) in fits) for t in ordered),
+        tasks=tuple(
+            _task(t, own, (cell.id, trial.number, t.task) in fits, t in (*ordered[:1], bad)) for t in ordered
+        ),
         raw=own.text if (cell.id, trial.number, "") in fits else "",
         events=own.events,
         missing=own.missing,
     )
 
 
-def _task(task: TaskVerdict, own: Story, fits: bool) -> TaskView:
+def _task(task: TaskVerdict, own: Story, fits: bool, opened: bool) -> TaskView:
     drawn = own.diagrams.get(task.task, Markup("")) if fits else Markup("")
-    return TaskView(task.task, task.label, word_of(task.outcome.value), evidence(task), drawn)
+    return TaskView(task.task, task.label, word_of(task.outcome.value), evidence(task), drawn, opened)

@@ -32,6 +32,13 @@ def test_every_file_is_written(results, tmp_path):
     assert "::" not in done.output
 
 
+def test_only_one_run_is_reported_where_it_is_named(results, tmp_path):
+    stored(results, trial("lost", run="r2"))
+    assert "1 cells in" in lab("report", results, "--out", tmp_path / "out", "--run", "r2").output
+    done = lab("report", results, "--out", tmp_path / "out", "--run", "r9")
+    assert (done.exit_code, "the latest runs: r2, r1" in done.stderr) == (2, True)
+
+
 def test_a_damaged_line_is_told_and_the_rest_reported(results, tmp_path):
     with (results / "trials.jsonl").open("a") as file:
         file.write("{torn\n" * 5)
