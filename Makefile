@@ -9,7 +9,7 @@ LAB := $(VENV)/bin/lab
 NAME ?=
 ARGS ?=
 
-.PHONY: help scenario report chaos setup test unit lint bench clean doctor list lock
+.PHONY: help scenario chaos setup test unit lint bench clean doctor list lock
 
 help:
 	@sed -n '1,4s/^# //p' Makefile
@@ -24,6 +24,7 @@ chaos: $(VENV)/ok
 	@$(VENV)/bin/pytest -p lab.pytest_plugin scenarios -n 4 $(ARGS)
 
 # results/ as one HTML file, Markdown, JSON, CSV and JUnit, in report/.
+.PHONY: report
 report: $(VENV)/ok
 	@$(LAB) report $(ARGS)
 
