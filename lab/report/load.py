@@ -14,6 +14,7 @@ from lab.judge import Expectation, Judgement, Outcome, Status, Surprise, TaskVer
 from lab.store import FORMAT, TRIALS, TrialResult
 
 RUNS = "runs.jsonl"  # what grids were begun, beside the results
+TUNED = ("setting", "value", "default", "meaning")
 REMEDY = "name a results folder or its trials.jsonl; lab run writes one"
 
 
@@ -157,7 +158,7 @@ def parse_result(line: str | bytes) -> TrialResult:
         status=Status(raw["status"]),
         expectation=_expectation(raw["expectation"]),
         judgement=_judgement(raw["judgement"]),
-        tuned=tuple({_text(k): v for k, v in entry.items()} for entry in raw["tuned"]),
+        tuned=tuple({key: entry[key] for key in TUNED} for entry in raw["tuned"]),
         provenance={_text(k): v for k, v in raw["provenance"].items()},
         seconds=float(raw["seconds"]),
         history=_text(raw["history"]),

@@ -233,7 +233,10 @@ def _surprises(report: Report) -> Iterator[str]:
 def _matrices(report: Report) -> Iterator[str]:
     yield "## The matrix"
     yield ""
-    yield "The worst that became of any task, and in how many trials. ▲ not as expected, ◆ not as documented."
+    yield (
+        "The worst that became of any task, and in how many trials. "
+        "▲ not as expected, ◆ not as documented, ■ a worker lived and took no work again."
+    )
     yield ""
     for table in report.tables:
         yield f"### {text(table.scenario)}"
@@ -259,7 +262,7 @@ def _matrix(table: Table) -> Iterator[str]:
 def _entry(cell: Cell) -> str:
     if not cell.trials:
         return cell.word.value
-    marks = " ▲" * cell.surprising + " ◆" * bool(cell.documented)
+    marks = " ▲" * cell.surprising + " ◆" * bool(cell.documented) + " ■" * bool(cell.stalled)
     how_often = interval(cell.k, cell.n) if cell.n > 1 else f"{cell.k}/{cell.n}"
     return f"{cell.word.look.symbol} {cell.word.value} {how_often}{marks}"
 

@@ -9,7 +9,12 @@ import pytest
 
 from lab.errors import UsageError
 from lab.judge import Expectation
+from lab.report.data import build
+from lab.report.junit import as_junit
 from lab.report.load import grids, load, load_run, parse_result
+from lab.report.page import render
+from lab.report.texts import as_csv, as_json, as_markdown
+from lab.store import TrialResult
 
 from .trials import DOCUMENTED, stored, trial
 
@@ -80,15 +85,20 @@ def test_a_damaged_line_is_named_and_hides_no_other(results, damage, says):
     assert "\n" not in str(error)
 
 
-@pytest.mark.parametrize(
-    "field", ["cell", "params", "settings", "expectation", "judgement", "seconds", "status"]
-)
-@pytest.mark.parametrize("value", [None, 7, "x", [], {"a": 1}])
-def test_a_field_of_another_kind_never_breaks_the_reading(results, field, value):
+FIELDS = sorted(set(TrialResult.__dataclass_fields__) - {"history"})
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("value", [None, -1.5, "x", {"a": 1}, [{"a": 1}]])
+def test_a_field_of_another_kind_is_a_damaged_line_or_can_be_shown(results, field, value):
     first, second = lines(results)
     rewrite(results, json.dumps({**json.loads(first), field: value}), second)
     loaded = load([results])
     assert len(loaded.results) + len(loaded.damaged) == 2
+    report = build(loaded.results)
+    for show in (as_json, as_csv, as_markdown, as_junit):
+        assert show(report)
+    assert render(report, results / "index.html")
 
 
 def test_bytes_that_are_no_text_are_a_damaged_line(results):

@@ -111,6 +111,17 @@ def test_the_page_has_the_cell_its_lesson_its_command_and_a_diagram_of_its_task(
         assert part in text, part
 
 
+def test_a_worker_that_takes_no_work_again_is_marked(tmp_path):
+    idle = trial(
+        "once", "lab worker-up node=idle", expectation=Expectation({"target": {"once": 1}}, stalled=("idle",))
+    )
+    (cell,) = build([idle]).cells
+    assert ([worker.node for worker in cell.stalled], cell.surprising) == (["idle"], False)
+    text = render(build([idle]), tmp_path / "index.html")
+    assert "worker idle lives and finished no new task" in text
+    assert text.count("a worker is stalled</span>") == 3
+
+
 def test_hostile_names_are_shown_as_text(tmp_path):
     bad = "</script><script>alert(1)</script><img src=x onerror=alert(1)>'\"&"
     expectation = Expectation({"target": {"once": 1}}, bad, bad)
