@@ -17,7 +17,8 @@ from lab.catalogue import load_scenarios
 from lab.cli.root import RESULTS, main, message, out
 from lab.errors import NoSpace, UsageError
 from lab.report import github
-from lab.report.data import Cell, Known, Report, build
+from lab.report.cells import Cell, Known
+from lab.report.data import Report, build
 from lab.report.diff import Difference, Kind, diff
 from lab.report.junit import as_junit
 from lab.report.load import Loaded, grids, load, load_run

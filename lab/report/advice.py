@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lab.report.data import Cell, Report
+from lab.report.cells import Cell
+from lab.report.data import Report
 from lab.report.words import Word
 
 ENOUGH = 2  # scenarios that a choice must have been run in, to be called safer than another

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lab.judge import Status
-from lab.report.data import Cell, Report
+from lab.report.cells import Cell
+from lab.report.data import Report
 from lab.report.words import Word
 
 _STATUS = {Status.EXPECTED: 0, Status.INCONCLUSIVE: 1, Status.SURPRISE: 2}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lab.judge import Status
-from lab.report.data import Cell, Report
+from lab.report.cells import Cell
+from lab.report.data import Report
 from lab.report.texts import as_markdown
 
 MOST = 10  # annotations of one kind

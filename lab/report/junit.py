@@ -6,7 +6,9 @@ import re
 from xml.etree import ElementTree as ET
 
 from lab.judge import Status
-from lab.report.data import Cell, Report, Table
+from lab.report.cells import Cell
+from lab.report.data import Report
+from lab.report.tables import Table
 
 #: What XML 1.0 cannot hold, not even escaped (https://www.w3.org/TR/xml/#charsets).
 UNFIT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -17,8 +17,10 @@ from markupsafe import Markup
 from lab.judge import Status, TaskVerdict
 from lab.report import plots, words
 from lab.report.advice import ENOUGH, advice, changes
-from lab.report.data import Cell, Report, Table
+from lab.report.cells import Cell
+from lab.report.data import Report
 from lab.report.histories import Story, story
+from lab.report.tables import Table
 from lab.report.terminal import evidence
 from lab.report.words import LOOKS, Word, trial_word, word_of, worst
 from lab.store import TrialResult, counted

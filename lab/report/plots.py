@@ -9,8 +9,9 @@ from statistics import median
 
 from markupsafe import Markup
 
+from lab.report.cells import Cell
 from lab.report.chance import wilson
-from lab.report.data import Cell, Report
+from lab.report.data import Report
 from lab.report.words import Word, trial_word
 
 LABELS, LONG_LABELS, WIDTH = 330, 620, 1040  # pixels: room for names, for whole cells, and for everything

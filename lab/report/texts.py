@@ -16,8 +16,10 @@ from dataclasses import asdict
 from typing import Any
 
 from lab.report.advice import Change, advice
+from lab.report.cells import Cell
 from lab.report.chance import interval
-from lab.report.data import Cell, Report, Table
+from lab.report.data import Report
+from lab.report.tables import Table
 from lab.report.words import Word, trial_word
 
 SCHEMA, VERSION = "celery-failure-lab/report", 1

@@ -14,7 +14,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
-from lab.report.data import Known, build
+from lab.report.cells import Known
+from lab.report.data import build
 from lab.report.load import load
 from lab.report.page import render
 from tests.unit.trials import stored, trial

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from lab.judge import Expectation, Status
 from lab.report.advice import advice, changes
+from lab.report.cells import Known
 from lab.report.chance import interval, wilson
-from lab.report.data import Known, build
+from lab.report.data import build
 from lab.report.diff import Kind, diff
 from lab.report.words import LOOKS, Word, trial_word, worst
 

@@ -11,7 +11,8 @@ import pytest
 
 from lab.judge import Expectation
 from lab.report import words
-from lab.report.data import Known, build
+from lab.report.cells import Known
+from lab.report.data import build
 from lab.report.histories import common_tail, compact
 from lab.report.load import load
 from lab.report.page import DIAGRAMS, TEXTS, Allowance, overview, render
@@ -78,6 +79,11 @@ def test_the_page_is_well_formed_and_every_link_within_it_leads_somewhere(result
     within = {link[1:] for link in page.links if link.startswith("#")}
     assert within <= set(page.ids)
     assert {"story.redis-none-early-running", "scenario.story", "settings"} <= within
+
+
+def test_names_that_differ_in_signs_alone_have_each_its_own_place(tmp_path):
+    ids = Page(render(build([trial(scenario="a b"), trial(scenario="a/b")]), tmp_path / "index.html")).ids
+    assert len(ids) == len(set(ids))
 
 
 def test_the_page_asks_for_nothing(results):

@@ -12,7 +12,8 @@ import pytest
 
 from lab.judge import Expectation
 from lab.report import github
-from lab.report.data import Known, build
+from lab.report.cells import Known
+from lab.report.data import build
 from lab.report.junit import as_junit
 from lab.report.texts import COLUMNS, as_csv, as_json, as_markdown, text
 
