@@ -27,6 +27,11 @@ chaos: $(VENV)/ok
 	@$(LAB) setup
 	@$(VENV)/bin/pytest -p lab.pytest_plugin scenarios -n 4 $(ARGS)
 
+# results/ as one HTML file, Markdown, JSON, CSV and JUnit, in report/.
+.PHONY: report
+report: $(VENV)/ok
+	@$(LAB) report $(ARGS)
+
 setup: $(VENV)/ok
 	@$(LAB) setup
 

@@ -1,6 +1,6 @@
 """The commands. Thin: each names what it needs, calls it, and turns errors into a line and a code."""
 
-from lab.cli import matrix, run, stored, upkeep
+from lab.cli import matrix, report, run, stored, upkeep
 from lab.cli.root import main
 
-__all__ = ["main", "matrix", "run", "stored", "upkeep"]
+__all__ = ["main", "matrix", "report", "run", "stored", "upkeep"]
