@@ -61,13 +61,7 @@ class Ledger(Server):
         return json.dumps(self._where(self.host, self.inner_port))
 
     def _where(self, host: str, port: int) -> dict[str, Any]:
-        return {
-            "user": "postgres",
-            "password": self.password,
-            "host": host,
-            "port": port,
-            "ssl_context": False,
-        }
+        return {"user": "postgres", "password": self.password, "host": host, "port": port}
 
     @contextmanager
     def client(self) -> Iterator[Connection]:
