@@ -66,6 +66,14 @@ def results(history: Sequence[Event]) -> Scalar:
     return ", ".join(f"{what} x{times}" if times > 1 else what for what, times in sorted(told.items()))
 
 
+def charges(history: Sequence[Event]) -> Scalar:
+    """How many charges the ledger had for the targets in the end; ``None`` without a ledger."""
+    if not any(lab_events(history, "ledger")):
+        return None
+    targets = _targets(history)
+    return sum(int(str(e.detail["times"])) for e in lab_events(history, "charged") if e.task in targets)
+
+
 def _ticks(history: Iterable[Event]) -> list[Event]:
     """What beats published, in order of time."""
     events = list(history)
@@ -92,7 +100,7 @@ def order(history: Sequence[Event]) -> Scalar:
 
 
 FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {
-    f.__name__: f for f in (runs, exits, waited, sent, results, told_during, order, cut_after)
+    f.__name__: f for f in (runs, exits, waited, sent, results, charges, told_during, order, cut_after)
 }
 
 

@@ -111,6 +111,10 @@ def _running(struck: Struck) -> str | None:
     return struck.acknowledgement()
 
 
+def _charging(struck: Struck) -> str | None:
+    return f"{struck.task} had already gone on to charge" if "passed" in struck.dead else _running(struck)
+
+
 def _finished(struck: Struck) -> str | None:
     if "finished" not in struck.dead:
         return f"{struck.task} had not finished in the process that died"
@@ -132,6 +136,7 @@ _PHASES: Mapping[str, Callable[[Struck], str | None]] = {
     "queued": _queued,
     "reserved": _reserved,
     "running": _running,
+    "charging": _charging,
     "returned": _finished,
     "finished": _finished,
 }

@@ -35,7 +35,7 @@ from lab.nodes import (
 )
 from lab.settings import TRANSPORT, Settings, Tuned, merged, tuned
 from lab.settle import Settling
-from lab.stores import ResultStore
+from lab.stores import Ledger, ResultStore
 from lab.watch import Stop, Watch
 
 SETTLE_SECONDS = 20.0
@@ -99,6 +99,7 @@ class Rig:
         self._publisher: Future[Publisher] | None = None
         self._workers: list[Worker] = []
         self._results: ResultStore | None = None
+        self._ledger: Ledger | None = None
         self._injected: dict[int, tuple[Fault, Timer]] = {}
         self._namespace: Namespace | None = None
         self._published = 0
@@ -149,7 +150,7 @@ class Rig:
             hold=hold,
             memory=memory,
             folder=folder,
-            environment={"LAB_HOLD_ONLY": only, **(environment or {})},
+            environment={"LAB_HOLD_ONLY": only, **self._where_ledger(), **(environment or {})},
         )
         concurrency = int(str(own["worker_concurrency"]))
         worker = Worker(
@@ -219,6 +220,25 @@ class Rig:
         self._settings.update(where)
         self._default_publisher().order({"settings": where})
         return Store(self._results.node, self._nodes, server=self._results)
+
+    def ledger(self) -> Store:
+        """Start a PostgreSQL beside the broker, into which tasks charge. Workers that start after this do."""
+        self._ledger = Ledger(self._nodes.engine, self._nodes.network, self._nodes.tag)
+        self.watch.poll(self._ledger.answers, "the ledger to answer", HEAL_SECONDS)
+        self._ledger.make_tables()
+        self._record("ledger-up", version=self._ledger.version())
+        return Store(self._ledger.node, self._nodes, server=self._ledger)
+
+    def ledger_blocks(self) -> None:
+        """Wait until a transaction in the ledger waits for another one to end."""
+
+        def blocked() -> bool:
+            return self._ledger is not None and self._ledger.waiting() > 0
+
+        self.watch.poll(blocked, "a transaction in the ledger to wait for another", PHASE_SECONDS)
+
+    def _where_ledger(self) -> Mapping[str, str]:
+        return {"LAB_LEDGER": self._ledger.where} if self._ledger else {}
 
     # --- tasks ----------------------------------------------------------------------------------
 
@@ -442,6 +462,7 @@ class Rig:
         backlog = self._backlog()
         self._nodes.silence()
         self._read_results()
+        self._read_ledger()
         logs = [*self._nodes.logs(), *self._disk_log()]
         return Evidence((*logs, *self._record.events), backlog, tuple(self._tuned.values()))
 
@@ -489,6 +510,18 @@ class Rig:
         except Inconclusive as error:
             self._record("defect", what=f"the results could not be read: {error.wrong}")
 
+    def _read_ledger(self) -> None:
+        """Record how often each task has charged."""
+        if self._ledger is None:
+            return
+        try:
+            found = self._ledger.charges()
+            self._record("ledger", tasks=len(found))
+            for task, times in found.items():
+                self._record("charged", task, times=times)
+        except Inconclusive as error:
+            self._record("defect", what=f"the ledger could not be read: {error.wrong}")
+
     def errors(self) -> dict[str, str]:
         """What every node wrote to standard error: for people, never for verdicts."""
         return self._nodes.errors()
@@ -511,8 +544,8 @@ class Rig:
         for _, timer in self._injected.values():
             timer.cancel()
         self._nodes.remove()
-        if self._results is not None:
-            self._results.node.remove()
+        for store in filter(None, (self._results, self._ledger)):
+            store.node.remove()
         if self._namespace is not None:
             self._namespace.close()
 

@@ -20,8 +20,8 @@ from lab.errors import UsageError
 COMPOSE = Path(__file__).resolve().parents[2] / "compose"
 STORES = COMPOSE / "stores"  # servers beside the broker: no broker profiles
 DEFAULT_PROFILES = ("redis-aof-everysec", "rabbitmq-classic")
-DEFAULT_VERSIONS = {"redis": "8.0", "rabbitmq": "4.0"}
-VERSIONS = {"redis": ("6.0", "7.0", "8.0"), "rabbitmq": ("3.8", "3.10", "4.0")}
+DEFAULT_VERSIONS = {"redis": "8.0", "rabbitmq": "4.0", "postgres": "17"}
+VERSIONS = {"redis": ("6.0", "7.0", "8.0"), "rabbitmq": ("3.8", "3.10", "4.0"), "postgres": ("17",)}
 
 TOP_KEYS = {"x-lab", "services", "volumes"}
 LAB_KEYS = {"promise", "celery", "by_the_clock"}

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import shlex
 import shutil
 import tarfile
 import tempfile
@@ -33,6 +34,8 @@ INDEX_SECONDS = 20.0
 #: With what a worker's Celery is installed. The gevent pool needs a gevent that has a wheel for this Python:
 #: there is none from before November 2022 (pypi.org/project/gevent/22.10.2).
 EXTRAS, EXTRAS_BEFORE_GEVENT, GEVENT_SINCE = "redis,gevent", "redis", datetime(2022, 11, 1, tzinfo=UTC)
+#: The client of the ledger of charges, pure Python (lab/worker/charges.py).
+LEDGER_CLIENT = "pg8000"
 WORKER_COMMIT = "ENV PYTHONPATH=/opt/lab/site:/opt/lab"
 
 
@@ -51,6 +54,11 @@ _FIRST_USER = (
     r"""printf '%s\n' 'SERVER_START_ARGS="-rabbit default_user <<\"$RABBITMQ_DEFAULT_USER\">>"""
     r""" -rabbit default_pass <<\"$RABBITMQ_DEFAULT_PASS\">>"' >> $1/etc/rabbitmq/rabbitmq-env.conf"""
 )
+_POSTGRES = Path(__file__).with_name("postgres.sh")
+_ENTRYPOINT = (
+    f'install -D -m 755 {shlex.quote(str(_POSTGRES))} "$1/usr/local/bin/docker-entrypoint.sh";'
+    ' rm -r "$1/var/lib/postgresql/17"'  # the cluster that Debian's package makes
+)
 RECIPES: Mapping[str, Recipe] = {
     PYTHON_BASE: Recipe("bookworm", "python3"),
     "redis:6.0": Recipe("bullseye", "redis-server"),
@@ -59,6 +67,7 @@ RECIPES: Mapping[str, Recipe] = {
     "rabbitmq:3.8-management": Recipe("bullseye", "rabbitmq-server", f"{_MANAGEMENT}; {_FIRST_USER}"),
     "rabbitmq:3.10-management": Recipe("bookworm", "rabbitmq-server", _MANAGEMENT),
     "rabbitmq:4.0-management": Recipe("trixie", "rabbitmq-server", _MANAGEMENT),
+    "postgres:17": Recipe("trixie", "postgresql-17", _ENTRYPOINT),
 }
 
 
@@ -129,7 +138,7 @@ def worker_image(celery: str) -> str:
     digest = hashlib.sha256()
     for path in _worker_files():
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    digest.update(f"{PYTHON_BASE} {WORKER_COMMIT} {EXTRAS}".encode())
+    digest.update(f"{PYTHON_BASE} {WORKER_COMMIT} {EXTRAS} {LEDGER_CLIENT}".encode())
     if celery == default_celery():
         digest.update(LOCK.read_bytes())
     return f"celery-lab-worker:{celery}-{digest.hexdigest()[:12]}"
@@ -167,7 +176,7 @@ def _install(engine: Engine, celery: str, folder: Path) -> None:
         day_after = release_date(celery) + timedelta(days=1)
         command += ["--exclude-newer", day_after.strftime("%Y-%m-%dT%H:%M:%SZ")]
         extras = EXTRAS if day_after > GEVENT_SINCE else EXTRAS_BEFORE_GEVENT
-    run([*command, f"celery[{extras}]=={celery}"], f"install Celery {celery}")
+    run([*command, f"celery[{extras}]=={celery}", LEDGER_CLIENT], f"install Celery {celery}")
 
 
 def _pack(site: Path) -> bytes:

@@ -56,6 +56,8 @@ def details(result: TrialResult) -> Iterable[Text]:
         for worker in result.judgement.workers:
             if not worker.resumed:
                 yield Text(f"    worker    {worker.node} is stalled: alive, and finished no new task")
+        for fact, value in result.expectation.facts.items():
+            yield Text(f"    fact      {fact}: {result.judgement.facts.get(fact)} (expected: {value})")
     for doubt in result.judgement.doubts:
         yield Text(f"    doubt     {doubt}")
     yield Text(f"    history   {result.history}")
@@ -115,13 +117,11 @@ def _row(group: Sequence[TrialResult], *, wide: bool) -> list[Text | str]:
     target = next((t for t in worst.judgement.tasks if t.label == "target"), None)
     others = {label: kinds for label, kinds in worst.judgement.counts().items() if label != "target"}
     agreed = Counter(r.status for r in group)[Status.EXPECTED]
-    same = worst.status is Status.EXPECTED
-    expected = "the same" if same else counted(worst.expectation.outcomes)
     return [
         *worst.params.values(),
         Text(target.outcome.value, OUTCOME_STYLES.get(target.outcome, "green")) if target else "?",
         _others_column(others),
-        *([Text(expected, STYLES[worst.status])] if wide else []),
+        *([Text(_expected(worst), STYLES[worst.status])] if wide else []),
         _evidence_column(target),
         _median_recovery(group),
         Text(f"{agreed}/{len(group)}", STYLES[worst.status]),
@@ -133,6 +133,12 @@ def _others_column(others: Mapping[str, Mapping[str, int]]) -> str:
     if len(others) > 1:
         return counted(others)
     return ", ".join(f"{n} {name}" for kinds in others.values() for name, n in kinds.items())
+
+
+def _expected(result: TrialResult) -> str:
+    same = result.status is Status.EXPECTED
+    facts = (f"{fact}: {value}" for fact, value in result.expectation.facts.items())
+    return "; ".join(["the same" if same else counted(result.expectation.outcomes), *facts])
 
 
 def _evidence_column(target: TaskVerdict | None) -> str:

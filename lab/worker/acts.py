@@ -11,6 +11,7 @@ from typing import Any
 from celery.exceptions import Reject
 
 from . import gate
+from .charges import charge
 
 BITE = 1 << 20
 
@@ -86,6 +87,6 @@ ACTS: Mapping[str, Callable[..., Any]] = {
     act.__name__: act
     for act in (
         *(nothing, sentinel, die, leave, die_once, leave_once, eat, eat_once, die_when_told),
-        *(retry_once, fail, reject),
+        *(retry_once, fail, reject, charge),
     )
 }

@@ -197,6 +197,12 @@ class TestTheFaultLanded:
         doubts = self.doubts("v received t", *killed("t", "running"), *ran("t", "w", 7, "redelivered=yes"))
         assert doubts == ("the fault did not land: t was not running in the process that died",)
 
+    def test_too_late_before_the_charge_when_it_had_gone_on(self):
+        held = ("v received t", "v/7 started t", "v/7 held t phase=charging")
+        doubts = self.doubts(*held, "v/7 passed t phase=charging", *killed("t", "charging"))
+        assert doubts == ("the fault did not land: t had already gone on to charge",)
+        assert self.doubts(*held, *killed("t", "charging")) == ()
+
     def test_the_wrong_child_died(self):
         doubts = self.doubts("v received t", "v/7 started t", *killed("t", "running", pid=8), "v failed t")
         assert doubts == ("the fault did not land: t was not running in the process that died",)

@@ -43,3 +43,21 @@ def test_states_are_counted_by_label_and_those_of_sentinels_are_not():
     )
     stored = ("lab results stored=3", *(f"lab result {task} state=SUCCESS" for task in "tab"))
     assert results(*lines, *stored) == "others SUCCESS x2, target SUCCESS"
+
+
+def charges(*lines):
+    return facts_of(story(*published("t"), *published("a", "others"), *lines), Backlog())["charges"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ((), None),
+        (("lab ledger tasks=0",), 0),
+        (("lab ledger tasks=1", "lab charged t times=2"), 2),
+        (("lab ledger tasks=2", "lab charged t times=1", "lab charged a times=3"), 1),
+    ],
+    ids=["without a ledger", "an empty ledger", "charged twice", "what others charged"],
+)
+def test_charges_are_those_of_the_target_in_the_ledger(lines, found):
+    assert charges(*lines) == found

@@ -63,6 +63,13 @@ def test_a_surprise_names_the_task_its_outcome_the_expectation_and_why():
     assert "history/r/0.jsonl" in text
 
 
+def test_facts_that_were_expected_are_shown_beside_those_that_were_seen():
+    expectation = Expectation(AS_SEEN, facts={"runs": 2})
+    surprise = replace(trial(), expectation=expectation, status=Status.SURPRISE)
+    assert "    fact      runs: 1 (expected: 2)" in [line.plain for line in terminal.details(surprise)]
+    assert "runs: 2" in shown(140, surprise)
+
+
 def test_an_inconclusive_trial_names_its_doubts():
     doubtful = trial(None, "lab defect what=torn")
     assert doubtful.status is Status.INCONCLUSIVE
