@@ -42,7 +42,22 @@ def broker_freeze(rig: Rig) -> None:
 def cannot(cell: Cell) -> str | None:
     if cell.broker == "redis" and cell.params["healed"] == "after-heartbeat":
         return "connections to Redis have no heartbeat: kombu closes one that is silent for 51 s"
+    if cell.params["healed"] == "after-heartbeat" and confirms(cell):
+        return (
+            "a worker that publishes with confirms notices no missed heartbeat: its main process waits "
+            "without a timeout for the frozen broker to confirm one of its own events"
+        )
     return None
+
+
+def confirms(cell: Cell) -> bool:
+    """Whether nodes wait for publisher confirms. A worker sends an event every 2 s, from the same loop.
+
+    Celery 5.7.0 worker/heartbeat.py: Heart; amqp 5.4.2 channel.py: basic_publish_confirm. When the broker
+    goes on, the worker finds too many heartbeats missed, and gives up the connection that is well again.
+    """
+    given = cell["broker_transport_options.confirm_publish"]
+    return cell.profile.startswith("rabbitmq-quorum") if given is None else bool(given)
 
 
 @broker_freeze.expects
