@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from lab.evidence import dead_nodes, lab_events
 from lab.history import Backlog, Event, Scalar, in_order
@@ -43,6 +43,24 @@ def sent(history: Sequence[Event]) -> Scalar:
     """How many ticks each beat sent: ``first 2, second 2``."""
     ticks = Counter(e.node for e in _ticks(history))
     return ", ".join(f"{node} {times}" for node, times in sorted(ticks.items()))
+
+
+def remembered(history: Sequence[Event]) -> Scalar:
+    """Of how many ticks before it each beat knew when it started, by its file: ``again 0 of 1``."""
+    ticks = _ticks(history)
+    told = ((e, sum(tick.at < e.at for tick in ticks)) for e in in_order(history) if e.name == "remembers")
+    return ", ".join(f"{e.node} {e.detail.get('runs')} of {before}" for e, before in told if before)
+
+
+def slow_beats(history: Sequence[Event]) -> Iterator[str]:
+    """Which beats stood still when they started, so that a tick which was not due came without a wait."""
+    ordered = in_order(event for event in history if event.name in ("remembers", "due", "waits"))
+    for event in ordered:
+        if event.name != "remembers" or event.detail.get("due"):
+            continue
+        own = (e for e in ordered if e.node == event.node and e.name in ("due", "waits"))
+        if (first := next(own, None)) is not None and first.name == "due":
+            yield f"{event.node} stood still before its first tick until it was due"
 
 
 def cut_after(history: Sequence[Event]) -> Scalar:
@@ -100,7 +118,8 @@ def order(history: Sequence[Event]) -> Scalar:
 
 
 FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {
-    f.__name__: f for f in (runs, exits, waited, sent, results, charges, told_during, order, cut_after)
+    f.__name__: f
+    for f in (runs, exits, waited, sent, remembered, results, charges, told_during, order, cut_after)
 }
 
 

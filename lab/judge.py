@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from lab.evidence import Evidence, Told, at_rest, dead_nodes, gather, is_requeue, lab_events
-from lab.facts import SENTINEL, facts_of
+from lab.facts import SENTINEL, facts_of, slow_beats
 from lab.history import LAB, NANOSECONDS, Backlog, Event, Scalar, holes, in_order
 from lab.landing import why_missed
 
@@ -250,6 +250,7 @@ def _doubts(
     if any(lab_events(own, "settled")):
         held = (f"the broker holds {task}" for task in sorted({*backlog.ready, *backlog.unacked}))
         yield from (f"the lab took it for settled, and {why}" for why in (*unrest, *held))
+    yield from slow_beats(history)
     missed = (why_missed(history, event) for event in lab_events(own, "inject"))
     yield from (f"the fault did not land: {why}" for why in missed if why)
     if any(str(e.detail.get("setting")).endswith("visibility_timeout") for e in lab_events(own, "tuned")):

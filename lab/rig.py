@@ -183,17 +183,29 @@ class Rig:
         return Publisher(node, self._nodes, hold)
 
     def beat(
-        self, name: str, *, every: float, ticks: int, folder: str | None = None, options: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        every: float,
+        ticks: int | None = None,
+        first: float | None = None,
+        folder: str | None = None,
+        shelf: str = "",
+        options: Sequence[str] = (),
     ) -> Handle:
-        """Start a beat whose only entry is due ``every`` so many seconds, and stops it after ``ticks``.
+        """Start a beat whose only entry is due ``every`` so many seconds.
 
-        Its schedule file is in ``folder``, or it has one of its own that nobody sees again; ``options`` go to
-        ``celery beat``.
+        It is stopped after so many ``ticks``; without, before the first one that it has to wait for. With
+        ``first``, a new file says that the entry had run before, and is due again in so many seconds. The
+        schedule file is in ``folder``, or it has one of its own that nobody sees again; ``shelf`` is the
+        module of ``dbm`` that makes it. ``options`` go to ``celery beat``.
         """
-        schedule = {"beat_schedule": {"tick": {"task": TASK, "schedule": every}}}
-        own = self._with_url(merged(self._settings, schedule), None)
-        hold = f"tick-{ticks + 1}"
-        node = self._nodes.start(name, (*BEAT_COMMAND, *options), own, hold=hold, folder=folder)
+        entry = {"task": TASK, "schedule": every} | ({} if first is None else {"first": first})
+        own = self._with_url(merged(self._settings, {"beat_schedule": {"tick": entry}}), None)
+        hold = "waited" if ticks is None else f"tick-{ticks + 1}"
+        environment = {"LAB_SHELF": shelf}
+        command = (*BEAT_COMMAND, *options)
+        node = self._nodes.start(name, command, own, hold=hold, folder=folder, environment=environment)
         self._nodes.await_ready(name)
         self._record("beat-up", node=name, every=every)
         return Handle(node, self._nodes, hold)

@@ -47,8 +47,8 @@ def exhaust_memory(worker: Worker, task: str) -> Fault:
     return OutOfMemory(worker.name, pid=0 if whole else pid, target=worker.node, eat=worker.release)
 
 
-def send_signal(worker: Worker, number: str, *, heard: str = "shutting-down") -> Fault:
-    """A signal by which an operator or an orchestrator ends a worker: SIGTERM, SIGQUIT, SIGINT.
+def send_signal(worker: Handle, number: str, *, heard: str = "shutting-down") -> Fault:
+    """A signal by which an operator or an orchestrator ends a worker, or a beat: SIGTERM, SIGQUIT, SIGINT.
 
     ``heard`` is what the worker says when it has come. One that shuts down softly announces that only
     after it has waited; on SIGQUIT it says ``signalled`` before.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.facts import facts_of, sent
+from lab.facts import facts_of, remembered, sent, slow_beats
 from lab.history import Backlog
 
 from .story import story
@@ -49,3 +49,22 @@ def test_ticks_are_counted_for_each_beat():
 
 def test_what_a_publisher_sends_is_no_tick():
     assert sent(story(*BEATS, "p asked t")) == ""
+
+
+def test_remembered_counts_the_ticks_before_a_beat_and_those_that_its_file_had():
+    history = story(*BEATS, "b remembers runs=0", "b asked t", "b asked u", "c remembers runs=1", "c asked v")
+    assert remembered(history) == "c 1 of 2"
+
+
+@pytest.mark.parametrize(
+    ("lines", "doubts"),
+    [
+        (("b remembers due=no", "b waits", "b due"), []),
+        (("b remembers due=yes", "b due"), []),
+        (("b remembers due=no", "b due"), ["b stood still before its first tick until it was due"]),
+        (("b remembers due=no",), []),
+    ],
+    ids=["it waited", "it was due when it started", "it was due before it waited", "it was killed first"],
+)
+def test_a_beat_that_stood_still_before_its_first_tick_is_a_doubt(lines, doubts):
+    assert list(slow_beats(story(*BEATS, *lines))) == doubts
