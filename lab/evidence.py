@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -53,35 +53,22 @@ class Evidence:
 
 
 def gather(
-    events: Iterable[Event],
-    losses: Iterable[Event],
-    task: str,
-    backlog: Backlog,
-    dead: set[str],
-    *,
-    flags_lie: bool = False,
+    events: Sequence[Event], *, held: str, in_hand: bool, dead: set[str], flags_lie: bool = False
 ) -> Evidence:
     """Count what happened to one task. ``events`` are those of that task, ``dead`` the killed nodes.
 
-    ``losses`` are the moments when nodes lost their connection, and with it what they had not begun.
+    ``held`` is where the broker has it, ``in_hand`` whether a node that lives has work to do with it.
     ``flags_lie`` where the broker was started again: RabbitMQ 4.0 then flags messages as redelivered
     that were never delivered.
     """
-    by_node: dict[str, list[Event]] = defaultdict(list)
-    for event in events:
-        by_node[event.node].append(event)
-    lost: dict[str, list[Event]] = defaultdict(list)
-    for event in losses:
-        lost[event.node].append(event)
-    everything = [event for own in by_node.values() for event in own]
-    count = Counter(event.name for event in everything)
-    fresh = sum(e.name == "received" and not e.detail.get("redelivered") for e in everything)
+    count = Counter(event.name for event in events)
+    fresh = sum(e.name == "received" and not e.detail.get("redelivered") for e in events)
     unread = 1 if count["received"] and not fresh and not flags_lie else 0
-    started = {(e.node, e.pid) for e in everything if e.name == "started"}
-    finished = {(e.node, e.pid) for e in everything if e.name == "finished"}
+    started = {(e.node, e.pid) for e in events if e.name == "started"}
+    finished = {(e.node, e.pid) for e in events if e.name == "finished"}
     return Evidence(
         asked=count["asked"],
-        told=_told(everything),
+        told=_told(events),
         received=count["received"],
         deliveries=count["received"] + unread - count["retried"],
         starts=count["started"],
@@ -91,15 +78,16 @@ def gather(
         rejected=count["rejected"],
         cut=len({run for run in started - finished if run[0] in dead}) + count["cancelled"],
         retried=count["retried"],
-        held=_where(task, backlog),
-        open=any(not at_rest([*own, *lost[node]]) for node, own in by_node.items() if node not in dead),
+        held=held,
+        open=in_hand,
         orphan_finish=not finished <= started,
     )
 
 
-def _where(task: str, backlog: Backlog) -> str:
-    places = {"ready": backlog.ready, "unacked": backlog.unacked, "dead": backlog.dead}
-    return next((place for place, ids in places.items() if task in ids), "")
+def where_held(backlog: Backlog) -> dict[str, str]:
+    """Where the broker has each task that it holds: *ready* before *unacked* before *dead*."""
+    places = (("dead", backlog.dead), ("unacked", backlog.unacked), ("ready", backlog.ready))
+    return {task: place for place, ids in places for task in ids}
 
 
 def _told(events: Iterable[Event]) -> Told:
@@ -167,6 +155,11 @@ class Hand:
 
 def at_rest(events: Iterable[Event]) -> bool:
     """Whether a node has answered every delivery and ended every run that these events show."""
+    return not in_hand(events)
+
+
+def in_hand(events: Iterable[Event]) -> set[str]:
+    """The tasks of which a node has a delivery to answer, or a run to end. ``events`` are its own."""
     hands: dict[str, Hand] = defaultdict(Hand)
     for event in in_order(events):
         if event.name == "disconnected":
@@ -174,7 +167,7 @@ def at_rest(events: Iterable[Event]) -> bool:
                 hand.lose_connection()
         elif event.task:
             hands[event.task].take(event)
-    return all(hand.empty for hand in hands.values())
+    return {task for task, hand in hands.items() if not hand.empty}
 
 
 def is_requeue(event: Event) -> bool:

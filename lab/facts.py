@@ -9,6 +9,7 @@ from lab.evidence import dead_nodes, lab_events
 from lab.history import Backlog, Event, Scalar, in_order
 
 TARGET = "target"
+FEW = 50
 SENTINEL = "sentinel"  # the label of tasks that the lab publishes to prove that a worker takes work
 DISK = "disk"  # the node that cuts the power of a broker's disk
 
@@ -48,7 +49,8 @@ def sent(history: Sequence[Event]) -> Scalar:
 def remembered(history: Sequence[Event]) -> Scalar:
     """Of how many ticks before it each beat knew when it started, by its file: ``again 0 of 1``."""
     ticks = _ticks(history)
-    told = ((e, sum(tick.at < e.at for tick in ticks)) for e in in_order(history) if e.name == "remembers")
+    memories = in_order(e for e in history if e.name == "remembers")
+    told = ((e, sum(tick.at < e.at for tick in ticks)) for e in memories)
     return ", ".join(f"{e.node} {e.detail.get('runs')} of {before}" for e, before in told if before)
 
 
@@ -96,7 +98,7 @@ def _ticks(history: Iterable[Event]) -> list[Event]:
     """What beats published, in order of time."""
     events = list(history)
     beats = {e.detail.get("node") for e in lab_events(events, "beat-up")}
-    return [e for e in in_order(events) if e.name == "asked" and e.node in beats]
+    return in_order(e for e in events if e.name == "asked" and e.node in beats)
 
 
 def told_during(history: Sequence[Event]) -> Scalar:
@@ -109,11 +111,17 @@ def told_during(history: Sequence[Event]) -> Scalar:
 
 
 def order(history: Sequence[Event]) -> Scalar:
-    """In what order the worker that came last started its tasks: ``2 3 1``, numbered as published."""
-    asked = [e.task for e in in_order(history) if e.name == "asked" and e.detail.get("label") != SENTINEL]
+    """In what order the worker that came last started its tasks: ``2 3 1``, numbered as published.
+
+    ``None`` where there are too many for anybody to read.
+    """
+    own = (e for e in history if e.name == "asked" and e.detail.get("label") != SENTINEL)
+    asked = [event.task for event in in_order(own)]
+    if len(asked) > FEW:
+        return None
     number = {task: str(place) for place, task in enumerate(asked, 1)}
     last = next((e.detail.get("node") for e in reversed([*lab_events(history, "worker-up")])), None)
-    started = (e for e in in_order(history) if e.name == "started" and e.node == last)
+    started = in_order(e for e in history if e.name == "started" and e.node == last)
     return " ".join(number[e.task] for e in started if e.task in number)
 
 

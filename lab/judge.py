@@ -12,7 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from lab.evidence import Evidence, Told, at_rest, dead_nodes, gather, is_requeue, lab_events
+from lab.evidence import (
+    Evidence,
+    Told,
+    dead_nodes,
+    gather,
+    in_hand,
+    is_requeue,
+    lab_events,
+    where_held,
+)
 from lab.facts import SENTINEL, facts_of, slow_beats
 from lab.history import LAB, NANOSECONDS, Backlog, Event, Scalar, holes, in_order
 from lab.landing import why_missed
@@ -128,23 +137,24 @@ def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
     """Decide every task, every surviving worker, and whether the evidence holds at all."""
     labels = {e.task: str(e.detail.get("label", "")) for e in history if e.name == "asked" and e.task}
     by_task: dict[str, list[Event]] = defaultdict(list)
+    by_node: dict[str, list[Event]] = defaultdict(list)
     for event in history:
+        by_node[event.node].append(event)
         if event.task and event.node != LAB:
             by_task[event.task].append(event)
-    losses = [event for event in history if event.name == "disconnected"]
-    own = [event for event in history if event.node == LAB]  # few among many, and asked for often
+    own = by_node.pop(LAB, [])
     restarted = any(_ends_broker(e) for e in lab_events(own, "healed"))
     dead = dead_nodes(own)
-    unrest = list(_unrest(history, own, labels, dead))
+    unfinished = {node: in_hand(events) for node, events in by_node.items() if node not in dead}
+    unrest = list(_unrest(history, own, labels, {node for node, tasks in unfinished.items() if tasks}))
     rested = not unrest and backlog.readable
+    held, in_hands = where_held(backlog), set().union(*unfinished.values())
     verdicts = []
-    for task in sorted(
-        by_task.keys() | {*backlog.ready, *backlog.unacked, *backlog.dead},
-        key=lambda t: (labels.get(t, ""), t),
-    ):
+    for task in sorted(by_task.keys() | held.keys(), key=lambda t: (labels.get(t, ""), t)):
         if labels.get(task) == SENTINEL:
             continue
-        evidence = gather(by_task[task], losses, task, backlog, dead, flags_lie=restarted)
+        where, open_ = held.get(task, ""), task in in_hands
+        evidence = gather(by_task[task], held=where, in_hand=open_, dead=dead, flags_lie=restarted)
         verdicts.append(
             TaskVerdict(task, labels.get(task, "unasked"), outcome_of(evidence, rested=rested), evidence)
         )
@@ -290,13 +300,13 @@ def _why_unknown(evidence: Evidence) -> str:
 
 
 def _unrest(
-    history: Sequence[Event], own: Sequence[Event], labels: Mapping[str, str], dead: set[str]
+    history: Sequence[Event], own: Sequence[Event], labels: Mapping[str, str], busy: set[str]
 ) -> Iterator[str]:
     """Why the trial did not come to rest, from the whole logs: the live streams decide nothing."""
     if not any(lab_events(own, "settled")):
         yield "it did not come to rest"
-    for node in _living(own, dead):
-        if not at_rest(event for event in history if event.node == node):
+    for node in _up(own):
+        if node in busy:
             yield f"{node} has unfinished work"
     finished = {event.task for event in history if event.name == "finished"}
     for task in sorted(task for task, label in labels.items() if label == SENTINEL and task not in finished):
@@ -372,9 +382,9 @@ def _ends_broker(event: Event) -> bool:
 # --- workers and times --------------------------------------------------------------------------
 
 
-def _living(own: Sequence[Event], dead: set[str]) -> list[str]:
-    up = dict.fromkeys(str(e.detail.get("node")) for e in lab_events(own, "worker-up"))
-    return [node for node in up if node not in dead]
+def _up(own: Sequence[Event]) -> list[str]:
+    """Every worker that came up, once."""
+    return list(dict.fromkeys(str(e.detail.get("node")) for e in lab_events(own, "worker-up")))
 
 
 def _workers(
@@ -383,7 +393,9 @@ def _workers(
     since = max((e.at for e in lab_events(own, "healed")), default=_fault_time(own))
     asked = any(e.name == "publish-ok" and e.task and labels.get(e.task) == SENTINEL for e in history)
     wanted = {str(e.detail.get("node")): e.detail.get("concurrency", 1) for e in lab_events(own, "worker-up")}
-    for node in _living(own, dead):
+    for node in _up(own):
+        if node in dead:
+            continue
         mine = [e for e in history if e.node == node]
         took = (e.at for e in mine if e.name == "received" and since is not None and e.at > since)
         state = max((e for e in mine if e.name == "state"), key=lambda e: e.at, default=None)
