@@ -13,7 +13,7 @@ from lab.cell import INSTALLED, Cell
 from lab.errors import UsageError
 from lab.settings import Settings
 
-#: What a profile promises to keep matters where the broker itself is struck. Elsewhere one profile
+#: What a profile promises to keep matters where a scenario has a broker of its own. Elsewhere one profile
 #: stands for all that deliver alike: the lists of Redis, classic queues, quorum queues.
 DELIVERING_ALIKE = ("redis-aof-everysec", "rabbitmq-classic", "rabbitmq-quorum")
 QUICK = 60  # cells
@@ -83,7 +83,7 @@ def everything(
 ) -> Iterator[Place]:
     """Every cell of every scenario, those that cannot be with the reason.
 
-    Without ``profiles``: each on all of them where the scenario breaks the broker itself, and on those
+    Without ``profiles``: each on all of them where the scenario has a broker of its own, and on those
     that deliver differently where it does not.
     """
     for scenario in scenarios.values():

@@ -316,7 +316,7 @@ class Run:
             "kernel": self.engine.kernel,
             "python": platform.python_version(),
             "commit": git_commit(),
-            "seed": None,  # nothing was drawn by chance
+            "seed": None,  # no trial draws; the seed of the order is in runs.jsonl
         }
 
 

@@ -103,7 +103,8 @@ class Rig:
         self._injected: dict[int, tuple[Fault, Timer]] = {}
         self._namespace: Namespace | None = None
         self._published = 0
-        self._tuned = {change.setting: change for change in tuned(cell.settings)}
+        self._tuned: dict[tuple[str, str], Tuned] = {}
+        self._tell_tuned(cell.settings)
         self._settings = merged(LAB_SETTINGS, profile.celery, cell.settings)
 
     def begin(self) -> None:
@@ -138,7 +139,7 @@ class Rig:
         overrides = HOUR_HAS_PASSED if hour_has_passed else {}
         own = merged(self._settings, overrides, self.cell.extra, settings or {})
         self._tune(name, {k: v for k, v in overrides.items() if k not in self.cell.extra})
-        self._tuned.update((change.setting, change) for change in tuned(settings or {}))
+        self._tell_tuned(settings or {})
         # On the command line, and not in the settings: Celery patches for gevent before it reads these.
         pool = str(own.pop("worker_pool", self.cell["worker_pool"]))
         command = (*WORKER_COMMAND, "--pool", pool, *options)
@@ -178,7 +179,7 @@ class Rig:
     ) -> Publisher:
         """Start another publisher than the one that the trial has."""
         own = merged(self._settings, settings or {})
-        self._tuned.update((change.setting, change) for change in tuned(settings or {}))
+        self._tell_tuned(settings or {})
         node = self._nodes.start(name, PUBLISHER_COMMAND, self._with_url(own, through), hold=hold)
         return Publisher(node, self._nodes, hold)
 
@@ -588,8 +589,13 @@ class Rig:
             url = url.replace(f"@{ALIAS}:", f"@{self._nodes.tag}-{through.name}:")
         return {**settings, "broker_url": url}
 
+    def _tell_tuned(self, settings: Settings) -> tuple[Tuned, ...]:
+        """Have the report say what was shortened: every value that a node of the trial had."""
+        found = tuned(settings)
+        self._tuned.update(((change.setting, str(change.value)), change) for change in found)
+        return found
+
     def _tune(self, node: str, overrides: Settings) -> None:
         """Record what the lab changed for a node against the trial's own settings."""
-        for change in tuned(overrides):
-            self._tuned[change.setting] = change
+        for change in self._tell_tuned(overrides):
             self._record("tuned", node=node, setting=change.setting, value=str(change.value))

@@ -22,7 +22,7 @@ from lab.store import FORMAT, TRIALS, append_line
 
 RUNS = "runs.jsonl"
 ATTEMPTS = 3  # an inconclusive trial is tried again, this often in all
-#: What may differ between two machines that share a grid without anybody asking.
+#: What may not differ between machines that share a grid, unless --mixed says so.
 SAME_EVERYWHERE = ("worker", "engine", "python", "commit")
 
 

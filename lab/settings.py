@@ -98,7 +98,9 @@ def parse(assignment: str) -> tuple[str, Value]:
     if not equals or not name:
         raise UsageError(f"--set {assignment!r} is not name=value", "write --set task_acks_late=true")
     if name in LAB_OWNS:
-        raise UsageError(f"{name} belongs to the lab", "it must know the broker, the queue and the pool")
+        raise UsageError(
+            f"{name} belongs to the lab", "it must know the broker, the queue and the concurrency"
+        )
     if name.startswith(TRANSPORT):
         return name, _guess(text)
     option = known().get(name)

@@ -39,10 +39,12 @@ def worker_crash(rig: Rig) -> None:
 def cannot(cell: Cell) -> str | None:
     if cell["worker_pool"] in ("prefork", "processes"):
         return None
-    if cell["worker_pool"] in ("solo", "threads"):
+    if cell["worker_pool"] in ("solo", "threads", "gevent"):
         if cell.params["victim"] == "child":
             return f"the {cell['worker_pool']} pool has no child process to kill"
-        return f"what a {cell['worker_pool']} worker prefetches is not modelled by this scenario"
+        return (
+            f"what a {cell['worker_pool']} worker prefetches is not modelled by this scenario: see pool-crash"
+        )
     return f"the worker image has no {cell['worker_pool']} pool"
 
 

@@ -57,7 +57,8 @@ def _surprises() -> dict[tuple[str, Surprise], int]:
 @main.command()
 def doctor() -> None:
     """What this machine has and lacks, with the command that mends it."""
-    found = checks.examine(default_celery(), [Profile.load(label).image for label in DEFAULT_PROFILES])
+    needed = (*map(Profile.load, DEFAULT_PROFILES), *map(Profile.of_store, names(STORES)))
+    found = checks.examine(default_celery(), [profile.image for profile in needed])
     for check in found:
         mark = "[green]has  [/]" if check.ok else "[red]lacks[/]"
         out.print(

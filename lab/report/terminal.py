@@ -161,10 +161,10 @@ def summary(console: Console, results: Sequence[TrialResult], seconds: float) ->
         console.print()
         console.print(grid)
     console.print(Text(LEGEND, "dim"))
-    shortened = {t["setting"]: t for result in results for t in result.tuned}
-    for name, t in sorted(shortened.items()):
+    shortened = {(t["setting"], str(t["value"])): t for result in results for t in result.tuned}
+    for (name, value), t in sorted(shortened.items()):
         console.print(
-            Text(f"tuned: {name} = {t['value']} (production: {t['default']}; there, {t['meaning']})", "dim")
+            Text(f"tuned: {name} = {value} (production: {t['default']}; there, {t['meaning']})", "dim")
         )
     totals(console, results, seconds)
 

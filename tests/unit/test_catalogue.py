@@ -126,7 +126,7 @@ class TestWorkerCrash:
             ("solo", "child", "the solo pool has no child process"),
             ("threads", "child", "the threads pool has no child process"),
             ("solo", "whole", "not modelled"),
-            ("gevent", "whole", "no gevent pool"),
+            ("gevent", "whole", "see pool-crash"),
         ],
     )
     def test_what_cannot_be_says_why(self, pool, victim, says):
