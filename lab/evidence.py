@@ -170,6 +170,11 @@ def in_hand(events: Iterable[Event]) -> set[str]:
     return {task for task, hand in hands.items() if not hand.empty}
 
 
+def is_unsent(event: Event) -> bool:
+    """Whether this is an acknowledgement that was booked, and lost with the connection before it went out."""
+    return event.name == "acknowledged" and event.detail.get("sent") is False
+
+
 def is_requeue(event: Event) -> bool:
     """Whether the worker gave the delivery back to the broker."""
     return event.name == "rejected" and bool(event.detail.get("requeue"))

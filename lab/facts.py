@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from lab.evidence import dead_nodes, lab_events
-from lab.history import Backlog, Event, Scalar, in_order
+from lab.history import NANOSECONDS, Backlog, Event, Scalar, in_order
 
 TARGET = "target"
 FEW = 50
+LATE_SECONDS = 0.25  # more than that, and what is said of 200 ms would be of half a second
 SENTINEL = "sentinel"  # the label of tasks that the lab publishes to prove that a worker takes work
 DISK = "disk"  # the node that cuts the power of a broker's disk
 
@@ -63,6 +64,27 @@ def slow_beats(history: Sequence[Event]) -> Iterator[str]:
         own = (e for e in ordered if e.node == event.node and e.name in ("due", "waits"))
         if (first := next(own, None)) is not None and first.name == "due":
             yield f"{event.node} stood still before its first tick until it was due"
+
+
+def late_faults(history: Sequence[Event]) -> Iterator[str]:
+    """Which faults came much later after the last word about a target than the experiment wanted."""
+    targets = _targets(history)
+    words = [e.at for e in history if e.name in ("publish-ok", "acknowledged") and e.task in targets]
+    for passed in lab_events(history, "passed-by"):
+        wanted = float(str(passed.detail["seconds"]))
+        struck = min((at for at in _strikes(history) if at >= passed.at), default=None)
+        before = max((at for at in words if at <= passed.at), default=None)
+        if struck is None or before is None:
+            continue
+        late = (struck - before) / NANOSECONDS - wanted
+        if late > LATE_SECONDS:
+            yield f"the fault came {wanted + late:.2f} s after the last word about a target, not {wanted:g} s"
+
+
+def _strikes(history: Sequence[Event]) -> list[int]:
+    """When power was cut, by the one that cut it; where none was, when the lab began each fault."""
+    cuts = [e.at for e in history if e.node == DISK and e.name == "power-cut"]
+    return cuts or [e.at for e in lab_events(history, "inject")]
 
 
 def cut_after(history: Sequence[Event]) -> Scalar:

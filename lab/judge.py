@@ -19,10 +19,11 @@ from lab.evidence import (
     gather,
     in_hand,
     is_requeue,
+    is_unsent,
     lab_events,
     where_held,
 )
-from lab.facts import SENTINEL, facts_of, slow_beats
+from lab.facts import SENTINEL, facts_of, late_faults, slow_beats
 from lab.history import LAB, NANOSECONDS, Backlog, Event, Scalar, holes, in_order
 from lab.landing import why_missed
 
@@ -121,14 +122,15 @@ class Expectation:
 
     ``luck`` are labels whose tasks may each meet one of several outcomes: their number in ``outcomes``
     counts, their kinds do not. ``facts`` are other things that the history tells, by the names of
-    :mod:`lab.facts`; ``stalled`` are the workers that will not take work again.
+    :mod:`lab.facts`, or several values where luck decides; that no node ends by itself is expected
+    unless ``exits`` says otherwise. ``stalled`` are the workers that will not take work again.
     """
 
     outcomes: Mapping[str, Mapping[str, int]]
     because: str = ""
     source: str = ""
     luck: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    facts: Mapping[str, Scalar] = field(default_factory=dict)
+    facts: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=dict)
     stalled: tuple[str, ...] = ()
     surprise: Surprise | None = None
 
@@ -175,9 +177,18 @@ def verdict_on(judgement: Judgement, expectation: Expectation) -> Status:
     same = (
         _as_expected(judgement.counts(), expectation)
         and {worker.node for worker in judgement.workers if not worker.resumed} == set(expectation.stalled)
-        and all(judgement.facts.get(name) == value for name, value in expectation.facts.items())
+        and _facts_as_expected(judgement.facts, expectation)
     )
     return Status.EXPECTED if same else Status.SURPRISE
+
+
+def _facts_as_expected(seen: Mapping[str, Scalar], expectation: Expectation) -> bool:
+    """Whether the facts are those expected, or among those of luck's choice. No node ends unexpectedly."""
+    wanted: Mapping[str, Scalar | Sequence[Scalar]] = {"exits": "", **expectation.facts}
+    return all(
+        seen.get(name) in value if isinstance(value, (tuple, list)) else seen.get(name) == value
+        for name, value in wanted.items()
+    )
 
 
 def _as_expected(counts: Mapping[str, Mapping[str, int]], expectation: Expectation) -> bool:
@@ -261,6 +272,7 @@ def _doubts(
         held = (f"the broker holds {task}" for task in sorted({*backlog.ready, *backlog.unacked}))
         yield from (f"the lab took it for settled, and {why}" for why in (*unrest, *held))
     yield from slow_beats(history)
+    yield from late_faults(history)
     missed = (why_missed(history, event) for event in lab_events(own, "inject"))
     yield from (f"the fault did not land: {why}" for why in missed if why)
     if any(str(e.detail.get("setting")).endswith("visibility_timeout") for e in lab_events(own, "tuned")):
@@ -276,7 +288,7 @@ def _restless(
     """A trial that did not come to rest counts only if what it was left with explains that."""
     if any(not worker.asked for worker in workers):
         yield "no sentinel could be published, so no worker is proved to take work"
-    stranded = any(verdict.outcome is Outcome.STRANDED for verdict in verdicts)
+    stranded = any(v.outcome is Outcome.STRANDED and v.evidence.coming for v in verdicts)
     stalled = any(worker.asked and not worker.resumed for worker in workers)
     if not any(lab_events(own, "settled")) and not stranded and not stalled:
         waited = next(
@@ -362,7 +374,7 @@ def _returned(history: Iterable[Event]) -> Counter[tuple[str, str]]:
                 returned[held] += unanswered.pop(held)
         elif event.name == "received":
             unanswered[key] += 1
-        elif event.name in ("acknowledged", "rejected"):
+        elif event.name in ("acknowledged", "rejected") and not is_unsent(event):
             answered[key] += not is_requeue(event)
             returned[key] += is_requeue(event)
             unanswered[key] = max(0, unanswered[key] - 1)

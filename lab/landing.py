@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.evidence import KILLS, OUT_OF_MEMORY, WHOLE_NODE
+from lab.evidence import KILLS, OUT_OF_MEMORY, WHOLE_NODE, is_unsent
 from lab.history import LAB, Event
 
 
@@ -81,7 +81,7 @@ class Struck:
             task=str(inject.task),
             whole=pid == WHOLE_NODE,
             early=bool(reached.detail.get("acknowledged")),
-            node=frozenset(e.name for e in node),
+            node=frozenset(e.name for e in node if not is_unsent(e)),
             dead=frozenset(e.name for e in node if pid in (WHOLE_NODE, e.pid)),
             others=frozenset(e.name for e in about if e.at < inject.at),
         )

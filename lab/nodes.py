@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from lab.brokers.base import Server
 from lab.engine.adapter import SHARED, Engine, Node, NodeSpec
 from lab.errors import DeadlineExpired, EngineGone, Inconclusive, NodeDead
-from lab.evidence import at_rest, is_held
+from lab.evidence import at_rest, is_held, is_unsent
 from lab.history import LAB, Event, Scalar, parse_log
 from lab.settings import Settings, nested
 from lab.watch import Watch
@@ -310,7 +310,7 @@ class Worker(Handle):
 
         def reached(events: Sequence[Event]) -> bool:
             mine = [e for e in events if e.node == self.name and e.task == task]
-            names = {e.name for e in mine}
+            names = {e.name for e in mine if not is_unsent(e)}
             held = any(is_held(e, phase) for e in mine)
             accepted = phase == "reserved" or "accepted" in names
             return held and accepted and (not early or "acknowledged" in names)

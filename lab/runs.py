@@ -82,6 +82,11 @@ def finished(folder: Path, run: str) -> set[int]:
     return {line.raw["number"] for line in trials_of(folder, [run]) if line.final}
 
 
+def statuses(folder: Path, run: str) -> set[Status]:
+    """How the trials of this run ended that need not be run again."""
+    return {Status(line.raw["status"]) for line in trials_of(folder, [run]) if line.final}
+
+
 def trials_of(folder: Path, runs: Iterable[str]) -> Iterator[Line]:
     """The lines of these runs. A line that a killed run left half written is no trial."""
     wanted = set(runs)

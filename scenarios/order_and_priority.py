@@ -77,7 +77,7 @@ def expected(cell: Cell) -> Expectation:
         source = "https://www.rabbitmq.com/docs/semantics#ordering"
     return Expectation(
         outcomes={"first": {"once" if closed else "lost": 1}, "target": {"redelivered": PREFETCHED}},
-        facts={"order": order},
+        facts={"order": order} | ({"exits": "victim 0"} if closed else {}),
         because=because,
         source=source,
         surprise=surprise,

@@ -167,7 +167,8 @@ def expected(cell: Cell) -> Expectation:
         because=because,
         source="kombu 5.7.0 connection.py: ensure; amqp 5.4.2 channel.py: basic_publish_confirm, "
         "_basic_publish; celery 5.7.0 app/defaults.py: task_publish_retry_policy",
-        facts={"told_during": "nothing" if answered else "ok"} if outage == "frozen" else {},
+        facts=({"told_during": "nothing" if answered else "ok"} if outage == "frozen" else {})
+        | ({"exits": "worker 0"} if outage in ("down", "down-patient", "restarted") else {}),
         surprise=surprise,
     )
 

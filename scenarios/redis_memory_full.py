@@ -72,6 +72,7 @@ def queued() -> Expectation:
     """BRPOP frees memory and is not refused; what must follow needs memory, and is."""
     return Expectation(
         outcomes={"target": {"lost": 1}, "first": {"once": 1}},
+        facts={"exits": "worker 1"},
         because="the worker pops the task, may not write it to the hash unacked, and ends with that error",
         source="kombu 5.7.0 transport/redis.py: _brpop_read, QoS.append; celery 5.7.0 "
         "worker/consumer/consumer.py: start (broker_channel_error_retry is off)",

@@ -40,6 +40,7 @@ def expected(cell: Cell) -> Expectation:
     return Expectation(
         outcomes={"target": {"once": 1}},
         luck={"target": ("once", "duplicated")} if late else {},
+        facts={"exits": ("", "worker 1")} if late else {},
         because=(
             "once if the worker comes back, for any connection may bring its acknowledgement; twice if the "
             "worker ends, as it does if it reads the error of its pub/sub connection before that of BRPOP"

@@ -54,7 +54,8 @@ def expected(cell: Cell) -> Expectation:
         target = came_back
         if cell.broker == "rabbitmq":
             because += "; but it was not acknowledged, so the lost connection brought it back as well"
-    return Expectation(outcomes={"target": {target: 1}}, luck=luck, because=because, source=source)
+    exits = {"exits": ("", "worker 1")} if luck else {}  # it dies, or it does not
+    return Expectation({"target": {target: 1}}, because, source, luck, facts=exits)
 
 
 #: The first close fails in the answer to a BRPOP that is pending, and leaves the channel open without its

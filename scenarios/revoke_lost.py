@@ -41,6 +41,7 @@ def expected(cell: Cell) -> Expectation:
         target, because = "redelivered", "what was revoked is in the workers' memory alone"
     return Expectation(
         outcomes={"target": {target: 1}},
+        facts={"exits": "first 0"} if warm else {},
         because=because,
         source="celery 5.7.0 worker/components.py: StateDB (atexit), worker/state.py: Persistent",
         surprise=FILE_COMES_TOO_LATE if file and not warm else None,

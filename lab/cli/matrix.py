@@ -18,7 +18,7 @@ from lab.cli.root import RESULTS, main, message, out
 from lab.cli.run import profiles_of, settings_of, show
 from lab.cli.session import exit_code, play
 from lab.engine.images import default_celery
-from lab.errors import LabError, UsageError
+from lab.errors import EnvironmentLacks, LabError, UsageError
 from lab.judge import Status
 from lab.matrix import Trial
 from lab.report import terminal
@@ -75,8 +75,9 @@ def matrix(
         runs.begin(results, run)
     if not left:
         out.print(f"run {run.run} is finished: all of its {len(finished)} trials are stored")
-        sys.exit(0)
-    sys.exit(_run(left, run.run, store, celery, jobs))
+        sys.exit(exit_code(runs.statuses(results, run.run), None))
+    broken = _run(left, run.run, store, celery, jobs)
+    sys.exit(exit_code(runs.statuses(results, run.run), broken))
 
 
 def _places(
@@ -106,8 +107,8 @@ def _resumed(results: Path, asked: runs.GridRun) -> runs.GridRun:
 
 def _run(
     left: Sequence[tuple[int, grid.Place]], run: str, store: Store, celery: str, jobs: int | None
-) -> int:
-    """Run what is left; the exit code."""
+) -> LabError | None:
+    """Run what is left; what broke, or that something was left out."""
     started = time.monotonic()
     profiles = {label: Profile.load(label) for label in {place.cell.profile for _, place in left}}
     trials = [Trial(n, place.scenario, place.cell, profiles[place.cell.profile]) for n, place in left]
@@ -126,9 +127,10 @@ def _run(
     terminal.totals(out, done, time.monotonic() - started)
     if broken is not None:
         message(broken)
-    if len(done) < len(trials):
-        out.print(f"{len(trials) - len(done)} trials are left: go on with --resume")
-    return exit_code(done, broken)
+    if left_out := len(trials) - len(done):
+        out.print(f"{left_out} trials are left: go on with --resume")
+        broken = broken or EnvironmentLacks(f"{left_out} trials were not run", "see: make doctor")
+    return broken
 
 
 @main.command()

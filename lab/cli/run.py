@@ -93,7 +93,7 @@ def run(
         terminal.summary(out, done, time.monotonic() - started)
     if broken is not None:
         message(broken)
-    sys.exit(exit_code(done, broken))
+    sys.exit(exit_code({result.status for result in done}, broken))
 
 
 def _token(text: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -151,9 +151,8 @@ def _possible_here(run: Run, trials: Sequence[Trial]) -> list[Trial]:
     return possible
 
 
-def exit_code(results: Sequence[TrialResult], broken: LabError | None) -> int:
+def exit_code(seen: Collection[Status], broken: LabError | None) -> int:
     """A surprise outranks all, but for a run that the user ended; then what broke; then doubt."""
-    seen = {result.status for result in results}
     if isinstance(broken, Interrupted):
         return broken.exit_code
     if Status.SURPRISE in seen:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab.judge import Surprise
+from lab.judge import Status, Surprise
 from lab.report.cells import Cell, Known, anchors, variant_of
 from lab.report.tables import Table, settings_axes, table_of
 from lab.report.words import Word
@@ -130,7 +130,7 @@ def _newest(own: Sequence[TrialResult]) -> list[TrialResult]:
 
 def _cell(name: str, own: Sequence[TrialResult], anchor: str) -> Cell:
     final: dict[int, TrialResult] = {}
-    for result in sorted(own, key=lambda r: (r.number, r.attempt)):
+    for result in sorted(own, key=lambda r: (r.number, r.status is not Status.INCONCLUSIVE, r.attempt)):
         final[result.number] = result
     first = own[0]
     return Cell(

@@ -6,7 +6,7 @@ from collections import Counter
 
 from lab.history import LAB, Event
 
-FLAGS = {"redelivered", "requeue", "acknowledged", "due"}
+FLAGS = {"redelivered", "requeue", "acknowledged", "due", "sent"}
 
 
 def story(*lines: str) -> list[Event]:

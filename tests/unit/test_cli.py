@@ -105,7 +105,7 @@ class Result:
     ],
 )
 def test_a_surprise_outranks_what_is_broken_and_what_is_inconclusive(statuses, broken, code):
-    assert session.exit_code([Result(status) for status in statuses], broken) == code
+    assert session.exit_code(statuses, broken) == code
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from lab.facts import facts_of, remembered, sent, slow_beats
+from lab.facts import facts_of, late_faults, remembered, sent, slow_beats
 from lab.history import Backlog
 
 from .story import story
@@ -68,3 +70,17 @@ def test_remembered_counts_the_ticks_before_a_beat_and_those_that_its_file_had()
 )
 def test_a_beat_that_stood_still_before_its_first_tick_is_a_doubt(lines, doubts):
     assert list(slow_beats(story(*BEATS, *lines))) == doubts
+
+
+@pytest.mark.parametrize(("cut", "doubts"), [(2, 0), (3, 1)])
+def test_a_fault_that_came_much_too_late_is_a_doubt(cut, doubts):
+    lines = (ASKED, "web publish-ok t", "lab passed-by seconds=1", *["lab other"] * cut, "disk power-cut")
+    history = [replace(e, at=i * 300_000_000) for i, e in enumerate(story(*lines))]
+    found = list(late_faults([replace(e, at=e.at) for e in history]))
+    assert len(found) == doubts
+
+
+def test_a_crash_is_timed_by_the_moment_in_which_the_lab_began_it():
+    lines = (ASKED, "web publish-ok t", "lab passed-by seconds=0", "lab inject fault=kill", "lab landed")
+    assert not list(late_faults([replace(e, at=i * 100_000_000) for i, e in enumerate(story(*lines))]))
+    assert list(late_faults([replace(e, at=i * 200_000_000) for i, e in enumerate(story(*lines))]))

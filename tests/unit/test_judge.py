@@ -450,3 +450,36 @@ class TestDeadLetters:
     def test_a_dead_letter_whose_publisher_was_told_that_it_failed_is_undecided(self):
         told = ("publisher asked t label=target", "publisher publish-failed t")
         assert self.verdict(*told)[0] == {"unknown": 1}
+
+
+class TestFactsAndEnds:
+    ENDED = (
+        *published("t"),
+        *ran("t"),
+        "lab worker-up node=v",
+        "lab exited node=v code=1",
+        *proved(),
+        SETTLED,
+    )
+
+    def status(self, **facts):
+        return verdict_on(judge(story(*self.ENDED), EMPTY), Expectation({"target": {"once": 1}}, facts=facts))
+
+    def test_a_worker_that_ends_by_itself_is_a_surprise_where_nobody_expects_it(self):
+        assert self.status() is Status.SURPRISE
+        assert self.status(exits="v 1") is Status.EXPECTED
+
+    def test_a_fact_may_be_a_matter_of_luck(self):
+        assert self.status(exits=("", "v 1")) is Status.EXPECTED
+        assert self.status(exits=("", "v 0")) is Status.SURPRISE
+
+    def test_a_dead_letter_does_not_explain_why_a_trial_did_not_rest(self):
+        history = story(*published("t"), "lab deadline waited_for=rest")
+        assert judge(history, Backlog(dead=("t",))).doubts == ("the trial did not come to rest: rest",)
+        assert judge(history, Backlog(ready=("t",))).doubts == ()
+
+    @pytest.mark.parametrize(("sent", "landed"), [("yes", True), ("no", False)])
+    def test_an_acknowledgement_that_was_never_sent_is_none(self, sent, landed):
+        before = (*published("t"), "v received t", f"v acknowledged t sent={sent}", "v/7 started t")
+        doubts = judge(story(*before, *killed("t", "running", early="yes"), SETTLED), EMPTY).doubts
+        assert landed is not any("not yet acknowledged" in doubt for doubt in doubts)
