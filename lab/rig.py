@@ -450,7 +450,7 @@ class Rig:
         self._record("synced", node=BROKER)
 
     def let_pass(self, seconds: float) -> None:
-        """Let time pass that is the experiment's own variable: no condition is waited for."""
+        """Let time pass that is the experiment's own variable, or that a call takes which nobody can see."""
         self.watch.let_pass(seconds)
         self._record("passed-by", node=BROKER, seconds=seconds)
 

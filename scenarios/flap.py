@@ -26,12 +26,14 @@ def flap(rig: Rig) -> None:
     worker.open("open")
     [target] = rig.publish("target")
     worker.reaches("running", target)
-    for _ in range(TIMES):
+    for time in range(1, TIMES + 1):
         if rig.cell.params["how"] == "closed":
             rig.inject(close_connections(rig))
+            if rig.cell.broker == "rabbitmq":  # Redis itself counts those that it closed
+                worker.says("disconnected", times=time)
         elif rig.cell.params["how"] == "refused":
             fault = rig.inject(cut_wire(wire))
-            worker.says("disconnected", times=worker.count("consuming"))
+            worker.says("disconnected", times=time)
             rig.heal(fault)
         else:
             rig.heal(rig.inject(cut(worker)))  # for less than any timeout

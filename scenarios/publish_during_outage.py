@@ -49,6 +49,7 @@ OUTAGE = Axis(
         "committed": {},
     },
 )
+BEGUN = 1.0  # seconds, in which the call that the outage must meet has begun: nobody can see it
 
 
 @scenario(
@@ -97,6 +98,7 @@ def frozen(rig: Rig) -> None:
     broker = rig.inject(freeze_broker(rig))
     target = rig.publish("target", by=web, wait=not is_answered(rig.cell))
     web.says("asked", target[0])
+    rig.let_pass(BEGUN)
     rig.heal(broker)
     web.was_told(target)
 

@@ -10,6 +10,7 @@ OUTAGE = Axis.of("outage", "long", "short")
 RETRY = Axis("retry", {"default": {}, "always": {"result_backend_always_retry": True}})
 IMPATIENT = {"result_backend_transport_options": {"retry_policy": {"max_retries": 2}}}
 PATIENCE = 5.0
+BEGUN = 1.0  # seconds, in which the call that the outage must meet has begun: nobody can see it
 
 
 @scenario(
@@ -36,6 +37,7 @@ def storing(rig: Rig, store: Store) -> None:
         [behind] = rig.publish("behind", ignore_result=True)
         worker.says("finished", behind)  # so the worker is done with the target
     if rig.cell.params["outage"] == "short":
+        rig.let_pass(BEGUN)
         rig.heal(fault)
     rig.settle(PATIENCE)
 
@@ -48,6 +50,7 @@ def publishing(rig: Rig, store: Store) -> None:
     fault = rig.inject(crash_store(store))
     [target] = rig.publish("target", by=caller, wait=False)
     caller.says("asked", target)
+    rig.let_pass(BEGUN)
     if not short:
         caller.was_told([target])
     rig.heal(fault)

@@ -139,7 +139,9 @@ def test_a_broker_on_a_disk_keeps_what_was_synced_through_a_power_cut(stages, im
             client.set("synced", 1)
             broker.disk.sync()
             client.set("lost", 1)
-        fault = PowerCut()
+        fault = PowerCut(
+            "broker", target=broker.node, disk=broker.disk, folder="/data", answers=broker.answers
+        )
         fault.inject()
         until(lambda: fault.proof() is not None)
         fault.revert()
