@@ -68,7 +68,7 @@ def gather(
     finished = {(e.node, e.pid) for e in events if e.name == "finished"}
     return Evidence(
         asked=count["asked"],
-        told=_told(events),
+        told=_told(events, dead),
         received=count["received"],
         deliveries=count["received"] + unread - count["retried"],
         starts=count["started"],
@@ -90,9 +90,11 @@ def where_held(backlog: Backlog) -> dict[str, str]:
     return {task: place for place, ids in places for task in ids}
 
 
-def _told(events: Iterable[Event]) -> Told:
-    """What the publisher was told. One that had committed has told its own caller that all is well."""
-    names = {"committed" if is_held(event, "committed") else event.name for event in events}
+def _told(events: Iterable[Event], dead: set[str]) -> Told:
+    """What the publisher was told. One that died when it had committed has told its caller: all is well."""
+    names = {
+        "committed" if is_held(event, "committed") and event.node in dead else event.name for event in events
+    }
     if "publish-failed" in names:
         return Told.FAILED
     return Told.OK if names & {"publish-ok", "committed"} else Told.NOTHING

@@ -43,7 +43,8 @@ def broker_crash(rig: Rig) -> None:
         worker.says("disconnected")
         rig.heal(fault)
         worker.release()
-        worker.resumes()
+        if worker.resumes() and outlives_connection(rig.cell):
+            worker.says("acknowledged", target)
     rig.worker("later", after_visibility_timeout=True)
     rig.settle()
 
@@ -97,6 +98,12 @@ def worker_ends(cell: Cell) -> bool:
     """
     begun = cell.params["phase"] in ("running", "finished")
     return cell.broker == "redis" and begun and not cell["task_acks_late"]
+
+
+def outlives_connection(cell: Cell) -> bool:
+    """Whether the target is acknowledged on another connection than that which brought it."""
+    begun = cell.params["phase"] in ("running", "finished")
+    return cell.broker == "redis" and begun and bool(cell["task_acks_late"])
 
 
 def broker_keeps(cell: Cell) -> bool | None:

@@ -84,6 +84,10 @@ class TestOutcomes:
         )  # fmt: skip
         assert judge(history, EMPTY).counts()["target"] == {"lost": 1}
 
+    def test_one_that_lives_has_told_nobody_anything_yet(self):
+        history = story("p asked t label=target", "p held t phase=committed", UP, *proved(), SETTLED)
+        assert judge(history, EMPTY).counts()["target"] == {"unknown": 1}
+
 
 class TestLanding:
     RUNNING = ("w received t", "w accepted t", "w/7 started t", "w/7 held t phase=running")
