@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lab.catalogue import EARLY_LATE_OR_REJECT, EARLY_OR_LATE, Axis, Scenario, scenario
+from lab.catalogue import EARLY_LATE_OR_REJECT, EARLY_OR_LATE, Axis, scenario
 from lab.cell import Cell
 from lab.engine.adapter import SHARED
-from lab.judge import Expectation, Outcome, Surprise
-from lab.nodes import Moment, Proxy, Publisher, Store, Worker
+from lab.judge import Expectation, Surprise
+from lab.nodes import Moment, Store, Worker
 from lab.rig import Rig
 from lab.verbs import (
     close_connections,
@@ -36,11 +36,7 @@ __all__ = [
     "Cell",
     "Expectation",
     "Moment",
-    "Outcome",
-    "Proxy",
-    "Publisher",
     "Rig",
-    "Scenario",
     "Store",
     "Surprise",
     "Worker",

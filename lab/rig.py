@@ -312,27 +312,26 @@ class Rig:
 
     def queued(self, task: str) -> Moment:
         """Wait until the broker holds this task, and nobody else does yet."""
-
-        def ready() -> bool:
-            try:
-                return self.namespace.depth().ready > 0
-            except BrokerSilent:
-                return False
-
-        self.watch.poll(ready, f"the broker to hold {task}", PHASE_SECONDS)
+        self._ask_until(lambda: self.namespace.depth().ready > 0, f"the broker to hold {task}")
         self._record("reached", task, node=BROKER, phase="queued")
         return Moment(task, "queued", BROKER)
 
-    def broker_counts(self, consumers: int, seconds: float = HEAL_SECONDS) -> None:
-        """Wait until the broker counts so many consumers. Redis counts none, and nothing is waited for."""
+    def _ask_until(self, answer: Callable[[], bool], what: str, seconds: float = PHASE_SECONDS) -> None:
+        """Ask the broker until the answer is yes. While it is silent, it is not."""
 
-        def counted() -> bool:
+        def yes() -> bool:
             try:
-                return self.namespace.depth().consumers in (None, consumers)
+                return answer()
             except BrokerSilent:
                 return False
 
-        self.watch.poll(counted, f"the broker to count {consumers} consumers", seconds)
+        self.watch.poll(yes, what, seconds)
+
+    def broker_counts(self, consumers: int) -> None:
+        """Wait until the broker counts so many consumers. Redis counts none, and nothing is waited for."""
+        counted = (None, consumers)
+        what = f"the broker to count {consumers} consumers"
+        self._ask_until(lambda: self.namespace.depth().consumers in counted, what, HEAL_SECONDS)
 
     def age_queue(self) -> None:
         """Make the queue one that was declared long ago, not in the second before the fault."""
@@ -351,14 +350,11 @@ class Rig:
         """
 
         def held() -> bool:
-            try:
-                depth = self.namespace.depth()
-            except BrokerSilent:
-                return False
+            depth = self.namespace.depth()
             return depth.ready == ready and depth.unacked in (None, unacked)
 
         what = f"the broker to hold {ready} tasks, with {unacked} more unacknowledged"
-        self.watch.poll(held, what, PHASE_SECONDS)
+        self._ask_until(held, what)
 
     def limit_deliveries(self, times: int) -> None:
         """Have a quorum queue drop what comes back more often than that, by a policy of the broker."""
@@ -379,14 +375,7 @@ class Rig:
 
     def dead_letter(self, task: str) -> None:
         """Wait until the broker has put this task among its dead letters."""
-
-        def dead() -> bool:
-            try:
-                return task in self.namespace.dead_letters()
-            except BrokerSilent:
-                return False
-
-        self.watch.poll(dead, f"{task} to be a dead letter", PHASE_SECONDS)
+        self._ask_until(lambda: task in self.namespace.dead_letters(), f"{task} to be a dead letter")
 
     # --- faults ---------------------------------------------------------------------------------
 
