@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 
 from lab import grid, runs
-from lab.catalogue import Axis, Scenario
+from lab.catalogue import Axis, Scenario, load_scenarios
+from lab.cli import main
+from lab.engine.images import default_celery
 from lab.errors import UsageError
 from lab.grid import Grid, Shard
 
@@ -156,3 +159,19 @@ class TestMerge:
         one = write(tmp_path / "1", "r1", [0, 1])
         with pytest.raises(UsageError, match="is not empty"):
             runs.merge([one], one)
+
+
+@pytest.mark.parametrize(("status", "code"), [("as expected", 0), ("surprise", 1), ("inconclusive", 3)])
+def test_a_run_that_is_resumed_answers_for_all_of_its_trials(tmp_path, status, code):
+    part = ["--broker", "redis-none", "-k", "redis-pop-gap"]
+    listed = CliRunner().invoke(main, ["matrix", *part, "--list"]).output.split()
+    whole = [
+        place
+        for place in grid.everything(load_scenarios(), ["redis-none"], celery=default_celery())
+        if place.cell.id in listed
+    ]
+    write(tmp_path, "r", range(len(listed)), cells=listed, status=status, attempt=3)
+    lines = (tmp_path / "runs.jsonl").read_text().replace('"grid":"grid"', f'"grid":"{Grid(whole).id}"')
+    (tmp_path / "runs.jsonl").write_text(lines)
+    resumed = CliRunner().invoke(main, ["matrix", *part, "--resume", "--results", str(tmp_path)])
+    assert (resumed.exit_code, "is finished" in resumed.output) == (code, True)
