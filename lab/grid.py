@@ -7,7 +7,7 @@ import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.brokers.profile import names
+from lab.brokers.profile import DEFAULT_PROFILES, names
 from lab.catalogue import NOTHING, Scenario
 from lab.cell import INSTALLED, Cell
 from lab.errors import UsageError
@@ -98,15 +98,15 @@ def matching(places: Iterator[Place], words: Sequence[str]) -> Iterator[Place]:
 
 
 def quick(places: Sequence[Place], most: int = QUICK) -> list[Place]:
-    """The first cells of every scenario on every profile, as many of each as fit."""
+    """The first cell of every scenario on the default profiles, then on the others, then the second ones."""
     rank: dict[tuple[str, str], int] = {}
-    ranked: list[tuple[int, int, Place]] = []
+    ranked: list[tuple[int, bool, int, Place]] = []
     for index, place in enumerate(places):
         key = (place.scenario.name, place.cell.profile)
         rank[key] = rank.get(key, -1) + 1
-        ranked.append((rank[key], index, place))
-    chosen = sorted(sorted(ranked, key=lambda r: r[:2])[:most], key=lambda r: r[1])
-    return [place for _, _, place in chosen]
+        ranked.append((rank[key], place.cell.profile not in DEFAULT_PROFILES, index, place))
+    chosen = sorted(sorted(ranked, key=lambda r: r[:3])[:most], key=lambda r: r[2])
+    return [place for *_, place in chosen]
 
 
 def left(grid: Grid, shard: Shard, finished: Collection[int], seed: int | None) -> list[tuple[int, Place]]:
