@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.catalogue import EARLY_LATE_OR_REJECT, EARLY_OR_LATE, Axis, scenario
+from lab.catalogue import CONFIRM, EARLY_LATE_OR_REJECT, EARLY_OR_LATE, Axis, scenario
 from lab.cell import Cell
 from lab.engine.adapter import SHARED
 from lab.judge import Expectation, Surprise
@@ -29,6 +29,7 @@ from lab.verbs import (
 )
 
 __all__ = [
+    "CONFIRM",
     "EARLY_LATE_OR_REJECT",
     "EARLY_OR_LATE",
     "SHARED",

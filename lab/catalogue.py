@@ -38,6 +38,14 @@ class Axis:
 EARLY_OR_LATE = Axis(
     "acknowledgement", {"early": {"task_acks_late": False}, "late": {"task_acks_late": True}}
 )
+#: Whether RabbitMQ tells a publisher that it has a message; Celery's default is not to ask.
+CONFIRM = Axis(
+    "confirm",
+    {
+        "unconfirmed": {"broker_transport_options.confirm_publish": False},
+        "confirmed": {"broker_transport_options.confirm_publish": True},
+    },
+)
 EARLY_LATE_OR_REJECT = Axis(
     "acknowledgement",
     {

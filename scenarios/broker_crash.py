@@ -4,17 +4,21 @@ In production: a broker's host that reboots, an out-of-memory kill, an upgrade o
 is another story: here everything that the broker has written to a file survives.
 """
 
-from lab import EARLY_OR_LATE, Axis, Cell, Expectation, Rig, Surprise, crash_broker, scenario, stop_broker
+from lab import (
+    CONFIRM,
+    EARLY_OR_LATE,
+    Axis,
+    Cell,
+    Expectation,
+    Rig,
+    Surprise,
+    crash_broker,
+    scenario,
+    stop_broker,
+)
 
 WAITING = 3
 
-CONFIRM = Axis(
-    "confirm",
-    {
-        "unconfirmed": {"broker_transport_options.confirm_publish": False},
-        "confirmed": {"broker_transport_options.confirm_publish": True},
-    },
-)
 END = Axis.of("end", "crash", "stop")
 PHASE = Axis.of("phase", "running", "queued", "reserved", "finished")
 

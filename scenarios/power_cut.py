@@ -4,19 +4,23 @@ In production: a host that loses its power, a kernel panic, a virtual machine th
 broker wrote and did not fsync is gone. A killed process is another story: the kernel still writes for it.
 """
 
-from lab import Axis, Cell, Expectation, Rig, Surprise, crash_broker, cut_power, scenario, stop_broker
+from lab import (
+    CONFIRM,
+    Axis,
+    Cell,
+    Expectation,
+    Rig,
+    Surprise,
+    crash_broker,
+    cut_power,
+    scenario,
+    stop_broker,
+)
 
 OTHERS = 9
 SOON, ONE_SECOND, TWO_SECONDS = 200, 1000, 2000  # milliseconds
 
 END = Axis.of("end", "power", "crash", "stop")
-CONFIRM = Axis(
-    "confirm",
-    {
-        "unconfirmed": {"broker_transport_options.confirm_publish": False},
-        "confirmed": {"broker_transport_options.confirm_publish": True},
-    },
-)
 AFTER = Axis.of("after", "0ms", "50ms", "200ms", "1000ms", "2000ms")
 
 

@@ -4,10 +4,20 @@ In production: a host that loses its power, a kernel panic, a virtual machine th
 has done its work and said so; what the broker wrote of that and did not fsync is gone.
 """
 
-from lab import Axis, Cell, Expectation, Rig, Surprise, crash_broker, cut_power, scenario, stop_broker
+from lab import (
+    CONFIRM,
+    Axis,
+    Cell,
+    Expectation,
+    Rig,
+    Surprise,
+    crash_broker,
+    cut_power,
+    scenario,
+    stop_broker,
+)
 
 SOON, ONE_SECOND, TWO_SECONDS = 200, 1000, 2000  # milliseconds
-CONFIRMED = {"broker_transport_options.confirm_publish": True}
 
 END = Axis.of("end", "power", "crash", "stop")
 AFTER = Axis.of("after", "0ms", "50ms", "200ms", "1000ms", "2000ms")
@@ -22,7 +32,7 @@ AFTER = Axis.of("after", "0ms", "50ms", "200ms", "1000ms", "2000ms")
 def power_cut_ack(rig: Rig) -> None:
     end = {"power": cut_power, "crash": crash_broker, "stop": stop_broker}[rig.cell.params["end"]]
     worker = rig.worker("worker", hold="reserved")
-    [target] = rig.publish("target", by=rig.publisher("earlier", settings=CONFIRMED))
+    [target] = rig.publish("target", by=rig.publisher("earlier", settings=CONFIRM.choices["confirmed"]))
     worker.reaches("reserved", target)
     rig.sync()
     worker.release()

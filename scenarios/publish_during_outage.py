@@ -6,6 +6,7 @@ its own database and the publish, which is why people write an outbox.
 """
 
 from lab import (
+    CONFIRM,
     Axis,
     Cell,
     Expectation,
@@ -21,13 +22,6 @@ from lab import (
     send_signal,
 )
 
-CONFIRM = Axis(
-    "confirm",
-    {
-        "unconfirmed": {"broker_transport_options.confirm_publish": False},
-        "confirmed": {"broker_transport_options.confirm_publish": True},
-    },
-)
 PATIENT = {
     "task_publish_retry_policy": {
         "max_retries": 200,
