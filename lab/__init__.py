@@ -5,14 +5,16 @@ from __future__ import annotations
 from lab.catalogue import CONFIRM, EARLY_LATE_OR_REJECT, EARLY_OR_LATE, Axis, scenario
 from lab.cell import Cell
 from lab.engine.adapter import SHARED
+from lab.handles import Moment, Worker
 from lab.judge import Expectation, Surprise
-from lab.nodes import Moment, Store, Worker
 from lab.rig import Rig
+from lab.servers.base import Beside
+from lab.servers.ledger import Ledger
 from lab.verbs import (
     close_connections,
     control_shutdown,
     crash_broker,
-    crash_store,
+    crash_server,
     cut,
     cut_power,
     cut_wire,
@@ -34,17 +36,18 @@ __all__ = [
     "EARLY_OR_LATE",
     "SHARED",
     "Axis",
+    "Beside",
     "Cell",
     "Expectation",
+    "Ledger",
     "Moment",
     "Rig",
-    "Store",
     "Surprise",
     "Worker",
     "close_connections",
     "control_shutdown",
     "crash_broker",
-    "crash_store",
+    "crash_server",
     "cut",
     "cut_power",
     "cut_wire",

@@ -60,8 +60,8 @@ class Scenario:
     """A registered script with its question, axes, expectation and what cannot be.
 
     One that breaks the broker or the network has a broker of its own (``own_broker``); one that
-    cuts its power has that broker's data on a ``disk`` of its own. ``stores`` are the servers that it has
-    beside the broker, by the names of their files in ``compose/stores/``.
+    cuts its power has that broker's data on a ``disk`` of its own. ``servers`` are the servers that it has
+    beside the broker, by the names of their files in ``compose/servers/``.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Scenario:
     axes: Sequence[Axis]
     script: Callable[[Rig], None]
     own_broker: bool = False
-    stores: Sequence[str] = ()
+    servers: Sequence[str] = ()
     disk: bool = False
     expectation: Callable[[Cell], Expectation] | None = None
     exclusion: Callable[[Cell], str | None] | None = None
@@ -145,14 +145,14 @@ def scenario(
     asks: str,
     vary: Sequence[Axis] = (),
     own_broker: bool = False,
-    stores: Sequence[str] = (),
+    servers: Sequence[str] = (),
     disk: bool = False,
 ) -> Callable[[Callable[[Rig], None]], Scenario]:
     """Register a script under its name. The script gets a :class:`lab.rig.Rig` in its hands."""
 
     def register(script: Callable[[Rig], None]) -> Scenario:
         own = own_broker or disk
-        found = Scenario(name, asks, vary, script, own_broker=own, stores=stores, disk=disk)
+        found = Scenario(name, asks, vary, script, own_broker=own, servers=servers, disk=disk)
         return _registry.setdefault(name, found)
 
     return register

@@ -22,9 +22,9 @@ from lab.cell import Cell
 from lab.engine import disks
 from lab.engine.adapter import Engine
 from lab.engine.disks import make_disk
-from lab.errors import BrokerSilent, EnvironmentLacks, Inconclusive, Interrupted, LabError
+from lab.errors import EnvironmentLacks, Inconclusive, Interrupted, LabError
 from lab.judge import Status, judge, verdict_on
-from lab.rig import Evidence, Rig
+from lab.rig import Remains, Rig
 from lab.runs import ATTEMPTS
 from lab.store import Store, TrialResult
 from lab.watch import Stop, Watch
@@ -132,17 +132,8 @@ class Stages:
         network = self._engine.create_network(name, fixed=fixed)
         disk = make_disk(self._engine, disk_image, f"{name}-disk") if disk_image else None
         broker = broker_class(profile.family)(self._engine, profile, network, f"{name}-broker", disk=disk)
-        versions: list[str] = []
-
-        def answers() -> bool:
-            try:
-                versions.append(broker.version())
-            except BrokerSilent:
-                return False
-            return True
-
-        Watch(self._stop).poll(answers, f"{profile.label} to answer", BROKER_BOOT_SECONDS)
-        return Stage(name, broker, network, versions[-1], broker.node.image_id())
+        Watch(self._stop).poll(broker.answers, f"{profile.label} to answer", BROKER_BOOT_SECONDS)
+        return Stage(name, broker, network, broker.version(), broker.node.image_id())
 
     def close(self) -> None:
         """Wait for boots under way; the run removes what they made."""
@@ -269,11 +260,11 @@ class Run:
                 trial.scenario.script(rig)
             except Inconclusive as doubt:
                 rig.note("defect", what=doubt.wrong)
-            evidence = rig.collect()
-            result = self._judge(trial, stage, attempt, evidence, time.monotonic() - started)
+            remains = rig.collect()
+            result = self._judge(trial, stage, attempt, remains, time.monotonic() - started)
             log = {} if result.status is Status.EXPECTED else rig.errors()
-            self.store.save(result, evidence.history, evidence.backlog, log)
-            stage.whole = rig.broker_is_whole
+            self.store.save(result, remains.history, remains.backlog, log)
+            stage.whole = rig.harm.broker_is_whole()
             return result
         finally:
             if not self.keep:
@@ -281,10 +272,10 @@ class Run:
                     rig.close()
 
     def _judge(
-        self, trial: Trial, stage: Stage, attempt: int, evidence: Evidence, seconds: float
+        self, trial: Trial, stage: Stage, attempt: int, remains: Remains, seconds: float
     ) -> TrialResult:
         cell = trial.cell
-        judgement = judge(evidence.history, evidence.backlog)
+        judgement = judge(remains.history, remains.backlog)
         expectation = trial.scenario.expected(cell)
         name = cell.id if attempt == 1 else f"{cell.id}-attempt{attempt}"
         return TrialResult(
@@ -299,14 +290,14 @@ class Run:
             status=verdict_on(judgement, expectation),
             expectation=expectation,
             judgement=judgement,
-            tuned=tuple(asdict(t) for t in evidence.tuned),
-            provenance=self._provenance(trial.profile, stage, evidence),
+            tuned=tuple(asdict(t) for t in remains.tuned),
+            provenance=self._provenance(trial.profile, stage, remains),
             seconds=round(seconds, 3),
             history=self.store.history_path(self.engine.run, trial.number, name),
         )
 
-    def _provenance(self, profile: Profile, stage: Stage, evidence: Evidence) -> dict[str, Any]:
-        ready = next((e for e in evidence.history if e.name == "ready" and e.detail), None)
+    def _provenance(self, profile: Profile, stage: Stage, remains: Remains) -> dict[str, Any]:
+        ready = next((e for e in remains.history if e.name == "ready" and e.detail), None)
         return {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "worker": dict(ready.detail) if ready else {},

@@ -42,7 +42,7 @@ class Lab:
     def play(self, scenario: Scenario, cell: Cell) -> TrialResult:
         """Run one cell once; again if it was inconclusive."""
         profile = Profile.load(cell.profile)
-        for needed in (profile, *map(Profile.of_store, scenario.stores)):
+        for needed in (profile, *map(Profile.of_server, scenario.servers)):
             ensure(self.engine, needed.image, _say)
         self._played += 1
         return self.run.once(self._played, scenario, cell, profile, self.stages)

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Timer
-from typing import Any
+from typing import Any, TypeVar
 
 from lab.brokers.base import ALIAS, Broker, Namespace
 from lab.brokers.profile import Profile
 from lab.cell import Cell
 from lab.engine.adapter import Engine
 from lab.engine.disks import Disk
-from lab.errors import BrokerSilent, EngineGone, Inconclusive
-from lab.evidence import KILLS
+from lab.errors import Inconclusive
 from lab.facts import SENTINEL
 from lab.faults import Fault
+from lab.handles import Handle, Moment, Proxy, Publisher, Worker
+from lab.harm import Harm
 from lab.history import Backlog, Event, Scalar
 from lab.judge import BROKER
-from lab.nodes import (
-    BEAT_COMMAND,
-    PHASE_SECONDS,
-    PROXY_COMMAND,
-    PUBLISHER_COMMAND,
-    Handle,
-    Moment,
-    Nodes,
-    Proxy,
-    Publisher,
-    Recorder,
-    Store,
-    Worker,
-)
+from lab.nodes import BEAT_COMMAND, PROXY_COMMAND, PUBLISHER_COMMAND, Nodes, Recorder
+from lab.queue import Queue
+from lab.servers.base import Beside
+from lab.servers.ledger import Ledger
 from lab.settings import TRANSPORT, Settings, Tuned, merged, tuned
 from lab.settle import Settling
-from lab.stores import Ledger, ResultStore
 from lab.watch import Stop, Watch
 
+AnyBeside = TypeVar("AnyBeside", bound=Beside)
+
 SETTLE_SECONDS = 20.0
-HEAL_SECONDS = 20.0
+ANSWER_SECONDS = 20.0
 PUBLISHER = "publisher"
 WIRE = "wire"
 TASK = "lab.work"  # the only task that nodes know (lab/worker/app.py)
@@ -60,7 +51,7 @@ HOUR_HAS_PASSED: Settings = {f"{TRANSPORT}visibility_timeout": 0.01}
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Remains:
     """All that is left of a trial when its nodes are gone."""
 
     history: tuple[Event, ...]
@@ -98,9 +89,9 @@ class Rig:
         self._starting = ThreadPoolExecutor(max_workers=1, thread_name_prefix=tag)
         self._publisher: Future[Publisher] | None = None
         self._workers: list[Worker] = []
-        self._results: ResultStore | None = None
-        self._ledger: Ledger | None = None
-        self._injected: dict[int, tuple[Fault, Timer]] = {}
+        self._servers: list[Beside] = []
+        self._environment: dict[str, str] = {}
+        self.harm = Harm(self.watch, self._record, self._nodes.gone)
         self._namespace: Namespace | None = None
         self._published = 0
         self._tuned: dict[tuple[str, str], Tuned] = {}
@@ -151,7 +142,7 @@ class Rig:
             hold=hold,
             memory=memory,
             folder=folder,
-            environment={"LAB_HOLD_ONLY": only, **self._where_ledger(), **(environment or {})},
+            environment={"LAB_HOLD_ONLY": only, **self._environment, **(environment or {})},
         )
         concurrency = int(str(own["worker_concurrency"]))
         worker = Worker(
@@ -222,36 +213,35 @@ class Rig:
         """Make a folder that outlives the nodes that see it, each at the path SHARED."""
         return self._nodes.folder(name)
 
-    def result_backend(self) -> Store:
+    def result_backend(self) -> Beside:
         """Start a Redis beside the broker that stores results. Nodes that start after this use it.
 
         The publisher that the trial has is told of it, so call this before the first publish.
         """
-        self._results = ResultStore(self._nodes.engine, self._nodes.network, self._nodes.tag)
-        self.watch.poll(self._results.answers, "the result backend to answer", HEAL_SECONDS)
-        where = {"result_backend": self._results.url}
-        self._settings.update(where)
-        self._default_publisher().order({"settings": where})
-        return Store(self._results.node, self._nodes, server=self._results)
+        from lab.servers.results import ResultStore  # on demand: not every run needs redis-py, 0.4 s
 
-    def ledger(self) -> Store:
+        server = self._beside(ResultStore)
+        self._default_publisher().order({"settings": server.settings})
+        return server
+
+    def ledger(self) -> Ledger:
         """Start a PostgreSQL beside the broker, into which tasks charge. Workers that start after this do."""
-        self._ledger = Ledger(self._nodes.engine, self._nodes.network, self._nodes.tag)
-        self.watch.poll(self._ledger.answers, "the ledger to answer", HEAL_SECONDS)
-        self._ledger.make_tables()
-        self._record("ledger-up", version=self._ledger.version())
-        return Store(self._ledger.node, self._nodes, server=self._ledger)
+        server = self._beside(Ledger)
+        server.make_tables()
+        self._record("ledger-up", version=server.version())
+        return server
 
-    def ledger_blocks(self) -> None:
+    def wait_for_blocked(self, ledger: Ledger) -> None:
         """Wait until a transaction in the ledger waits for another one to end."""
+        self.watch.poll(lambda: ledger.waiting() > 0, "a transaction to wait for another", ANSWER_SECONDS)
 
-        def blocked() -> bool:
-            return self._ledger is not None and self._ledger.waiting() > 0
-
-        self.watch.poll(blocked, "a transaction in the ledger to wait for another", PHASE_SECONDS)
-
-    def _where_ledger(self) -> Mapping[str, str]:
-        return {"LAB_LEDGER": self._ledger.where} if self._ledger else {}
+    def _beside(self, server_class: type[AnyBeside]) -> AnyBeside:
+        server = server_class(self._nodes.engine, self._nodes.network, self._nodes.tag)
+        self._servers.append(server)
+        self.watch.poll(server.answers, f"{server.alias} to answer", ANSWER_SECONDS)
+        self._settings.update(server.settings)
+        self._environment.update(server.environment)
+        return server
 
     # --- tasks ----------------------------------------------------------------------------------
 
@@ -310,73 +300,6 @@ class Rig:
         publisher.order({"revoke": {"id": task, "workers": workers}})
         publisher.says("revocation-known", task)
 
-    def queued(self, task: str) -> Moment:
-        """Wait until the broker holds this task, and nobody else does yet."""
-        self._ask_until(lambda: self.namespace.depth().ready > 0, f"the broker to hold {task}")
-        self._record("reached", task, node=BROKER, phase="queued")
-        return Moment(task, "queued", BROKER)
-
-    def _ask_until(self, answer: Callable[[], bool], what: str, seconds: float = PHASE_SECONDS) -> None:
-        """Ask the broker until the answer is yes. While it is silent, it is not."""
-
-        def yes() -> bool:
-            try:
-                return answer()
-            except BrokerSilent:
-                return False
-
-        self.watch.poll(yes, what, seconds)
-
-    def broker_counts(self, consumers: int) -> None:
-        """Wait until the broker counts so many consumers. Redis counts none, and nothing is waited for."""
-        counted = (None, consumers)
-        what = f"the broker to count {consumers} consumers"
-        self._ask_until(lambda: self.namespace.depth().consumers in counted, what, HEAL_SECONDS)
-
-    def age_queue(self) -> None:
-        """Make the queue one that was declared long ago, not in the second before the fault."""
-        self.namespace.remember_queues()
-
-    def delete_dead_queue(self) -> None:
-        """Do what is left to an operator whose queue answers nobody. One that is alive spoils the trial."""
-        self.namespace.delete_dead_queue()
-        self._record("deleted", node=BROKER)
-
-    def broker_holds(self, ready: int, unacked: int) -> None:
-        """Wait until the broker has so many tasks waiting, and so many out with workers without an answer.
-
-        Unlike :meth:`Worker.prefetches` it sees what a worker was given and has not read. RabbitMQ before
-        3.12 does not tell at once what is out; then what waits decides.
-        """
-
-        def held() -> bool:
-            depth = self.namespace.depth()
-            return depth.ready == ready and depth.unacked in (None, unacked)
-
-        what = f"the broker to hold {ready} tasks, with {unacked} more unacknowledged"
-        self._ask_until(held, what)
-
-    def limit_deliveries(self, times: int) -> None:
-        """Have a quorum queue drop what comes back more often than that, by a policy of the broker."""
-        self.namespace.limit_deliveries(times)
-        self._tune(BROKER, {"delivery-limit": times})
-
-    def limit_unacknowledged(self, seconds: float, look_every: float) -> None:
-        """Have RabbitMQ close channels that leave a delivery unacknowledged for longer than that.
-
-        Both in seconds; ask before a worker starts. It holds for the whole broker: have one of your own.
-        """
-        self.namespace.limit_unacknowledged(seconds, look_every)
-        self._tune(BROKER, {"consumer_timeout": seconds, "channel_tick_interval": look_every})
-
-    def keep_dead_letters(self) -> None:
-        """Have the broker put what it drops from the queue into one that no worker consumes."""
-        self.namespace.keep_dead_letters()
-
-    def dead_letter(self, task: str) -> None:
-        """Wait until the broker has put this task among its dead letters."""
-        self._ask_until(lambda: task in self.namespace.dead_letters(), f"{task} to be a dead letter")
-
     # --- faults ---------------------------------------------------------------------------------
 
     def inject(self, fault: Fault, moment: Moment | None = None) -> Fault:
@@ -385,48 +308,12 @@ class Rig:
         ``moment`` is the phase of a task that the fault must meet. A fault that outlasts its longest
         duration is undone, and spoils the trial.
         """
-        about: dict[str, Scalar] = {"fault": fault.name, "node": fault.node, "pid": fault.pid}
-        task = moment.task if moment else None
-        when: dict[str, Scalar] = {"phase": moment.phase, "holder": moment.holder} if moment else {}
-        self._record("inject", task, **about, **when)
-        timer = Timer(fault.longest, self._expire, [fault])
-        timer.daemon = True
-        self._injected[id(fault)] = (fault, timer)  # before: a fault that fails half-way is undone too
-        if not fault.lasting:
-            timer.start()
-        fault.inject()
-        self._record("landed", task, **about, proof=self._await(fault.proof, fault))
-        if fault.name in KILLS and not fault.pid and fault.node != BROKER:
-            self._nodes.gone.add(fault.node)
+        self.harm.inject(fault, moment)
         return fault
 
     def heal(self, fault: Fault) -> None:
         """Undo a fault, and prove it."""
-        self._injected[id(fault)][1].cancel()
-        self._record("heal", fault=fault.name, node=fault.node)
-        fault.revert()
-        self._record("healed", fault=fault.name, node=fault.node, proof=self._await(fault.reverted, fault))
-        del self._injected[id(fault)]
-
-    def _await(self, tells: Callable[[], str | None], fault: Fault) -> str:
-        proofs: list[str] = []
-
-        def told() -> bool:
-            proofs.extend(filter(None, [tells()]))
-            return bool(proofs)
-
-        self.watch.poll(told, f"the proof of {fault.name} on {fault.node}", min(fault.longest, HEAL_SECONDS))
-        return proofs[0]
-
-    def _expire(self, fault: Fault) -> None:
-        """Runs in the timer's thread."""
-        self._record(
-            "defect", what=f"{fault.name} on {fault.node} lasted over {fault.longest:g} s, and was undone"
-        )
-        try:
-            fault.revert()
-        except (Inconclusive, EngineGone) as error:
-            self._record("defect", what=f"{fault.name} on {fault.node} could not be undone: {error.wrong}")
+        self.harm.heal(fault)
 
     def sync(self) -> None:
         """Have all that the broker has written so far reach its disk, and record it.
@@ -434,7 +321,7 @@ class Rig:
         What comes before it (users, queues, the first tasks) is not at stake in a power cut. On RabbitMQ
         that needs a publisher who waited for confirms: what is not confirmed may be in its memory still.
         """
-        self.watch.poll(self.broker.has_written, "the broker to write what it was told", HEAL_SECONDS)
+        self.watch.poll(self.broker.has_written, "the broker to write what it was told", ANSWER_SECONDS)
         self.disk.sync()
         self._record("synced", node=BROKER)
 
@@ -455,33 +342,17 @@ class Rig:
 
         Settling(self.namespace, alive, sentinels, self.watch, self._record).settle(seconds)
 
-    def collect(self) -> Evidence:
+    def collect(self) -> Remains:
         """Make every node still, read what the broker holds and every log in full."""
-        self._revert()
+        self.harm.revert()
         if self._publisher is not None:
             self._publisher.result()  # it is among the nodes when it has been started
         self._nodes.freeze()
         backlog = self._backlog()
         self._nodes.silence()
-        self._read_results()
-        self._read_ledger()
+        self._read_servers()
         logs = [*self._nodes.logs(), *self._disk_log()]
-        return Evidence((*logs, *self._record.events), backlog, tuple(self._tuned.values()))
-
-    def _revert(self) -> None:
-        """Undo every fault, the last one first, and record the proof; what stays broken is a defect."""
-        for fault, timer in reversed(self._injected.values()):
-            timer.cancel()
-            try:
-                fault.revert()
-                proof = fault.reverted() or self._await(fault.reverted, fault)
-            except Inconclusive as error:
-                self._record(
-                    "defect", what=f"{fault.name} on {fault.node} could not be undone: {error.wrong}"
-                )
-            else:
-                self._record("reverted", fault=fault.name, node=fault.node, proof=proof)
-        self._injected.clear()
+        return Remains((*logs, *self._record.events), backlog, tuple(self._tuned.values()))
 
     def _disk_log(self) -> list[Event]:
         if self.broker.disk is None:
@@ -500,41 +371,20 @@ class Rig:
             self._record("defect", what=f"the backlog could not be read: {error.wrong}")
             return Backlog(readable=False)
 
-    def _read_results(self) -> None:
-        """Record the state that is stored for each task."""
-        if self._results is None:
-            return
-        try:
-            found = dict(self._results.states())
-            self._record("results", stored=len(found))
-            for task, state in found.items():
-                self._record("result", task, state=state)
-        except Inconclusive as error:
-            self._record("defect", what=f"the results could not be read: {error.wrong}")
-
-    def _read_ledger(self) -> None:
-        """Record how often each task has charged."""
-        if self._ledger is None:
-            return
-        try:
-            found = self._ledger.charges()
-            self._record("ledger", tasks=len(found))
-            for task, times in found.items():
-                self._record("charged", task, times=times)
-        except Inconclusive as error:
-            self._record("defect", what=f"the ledger could not be read: {error.wrong}")
+    def _read_servers(self) -> None:
+        """Record what is found in every server beside the broker."""
+        for server in self._servers:
+            try:
+                findings = list(server.findings())
+            except Inconclusive as error:
+                self._record("defect", what=f"{server.alias} could not be read: {error.wrong}")
+            else:
+                for name, task, detail in findings:
+                    self._record(name, task, **detail)
 
     def errors(self) -> dict[str, str]:
         """What every node wrote to standard error: for people, never for verdicts."""
         return self._nodes.errors()
-
-    @property
-    def broker_is_whole(self) -> bool:
-        """Whether the broker is as it was: every fault undone, with proof, and nothing of it tuned."""
-        return not self._injected and not any(
-            event.name == "defect" or (event.name == "tuned" and event.detail.get("node") == BROKER)
-            for event in self._record.events
-        )
 
     def note(self, name: str, **detail: Scalar) -> None:
         """Record something about the trial itself."""
@@ -543,11 +393,10 @@ class Rig:
     def close(self) -> None:
         """Remove every node of the trial and its namespace."""
         self._starting.shutdown(wait=True)  # a node that is being started is in the list after this
-        for _, timer in self._injected.values():
-            timer.cancel()
+        self.harm.forget()
         self._nodes.remove()
-        for store in filter(None, (self._results, self._ledger)):
-            store.node.remove()
+        for server in self._servers:
+            server.node.remove()
         if self._namespace is not None:
             self._namespace.close()
 
@@ -559,6 +408,11 @@ class Rig:
         if self._namespace is None:
             raise RuntimeError("the rig was not begun")
         return self._namespace
+
+    @property
+    def queue(self) -> Queue:
+        """The queue of the trial, as its broker sees it."""
+        return Queue(self.namespace, self.watch, self._record, self._tune)
 
     @property
     def disk(self) -> Disk:

@@ -13,8 +13,9 @@ from lab.brokers.base import Namespace
 from lab.errors import BrokerSilent, DeadlineExpired
 from lab.evidence import is_held
 from lab.facts import SENTINEL
+from lab.handles import Worker
 from lab.history import Event
-from lab.nodes import Recorder, Worker
+from lab.nodes import Recorder
 from lab.watch import Watch
 
 SENTINEL_SECONDS = 5.0

@@ -19,9 +19,10 @@ from lab.faults import (
     Stop,
     Wire,
 )
+from lab.handles import Handle, Proxy, Worker
 from lab.judge import BROKER
-from lab.nodes import Handle, Proxy, Store, Worker
 from lab.rig import Rig
+from lab.servers.base import Beside
 
 FIRST_PROCESS = 1  # of a container; its end is the end of the container
 
@@ -113,9 +114,9 @@ def freeze_broker(rig: Rig) -> Fault:
     return Freeze(BROKER, target=rig.broker.node)
 
 
-def crash_store(store: Store) -> Fault:
+def crash_server(server: Beside) -> Fault:
     """SIGKILL to a server beside the broker. Healed, it starts again with what its disk has."""
-    return KillNode(store.name, target=store.node, answers=store.server.answers)
+    return KillNode(server.alias, target=server.node, answers=server.answers)
 
 
 def close_connections(rig: Rig) -> Fault:

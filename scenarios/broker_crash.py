@@ -33,9 +33,9 @@ def broker_crash(rig: Rig) -> None:
     phase = rig.cell.params["phase"]
     end = {"crash": crash_broker, "stop": stop_broker}[rig.cell.params["end"]]
     [target] = rig.publish("target")
-    rig.age_queue()
+    rig.queue.age()
     if phase == "queued":
-        moment = rig.queued(target)
+        moment = rig.queue.has(target)
         rig.publish("waiting", WAITING)
         rig.heal(rig.inject(end(rig), moment))
     else:

@@ -19,7 +19,7 @@ GUARD = Axis(
     "chain-crash",
     asks="A worker dies in the middle of a chain. Does the chain end, and does any step run twice?",
     vary=[EARLY_OR_LATE, GUARD, PHASE],
-    stores=["redis-results"],
+    servers=["redis-results"],
 )
 def chain_crash(rig: Rig) -> None:
     """*Returned* is before the next step was published, *finished* is after it."""

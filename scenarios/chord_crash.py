@@ -14,7 +14,7 @@ PHASE = Axis.of("phase", "running", "returned", "finished")
     "chord-crash",
     asks="A header task of a chord dies or fails. Does the body ever run, and does it run twice?",
     vary=[END, EARLY_OR_LATE, PHASE],
-    stores=["redis-results"],
+    servers=["redis-results"],
 )
 def chord_crash(rig: Rig) -> None:
     """*Returned* is before the header task was counted, *finished* is after it."""

@@ -24,7 +24,7 @@ ON_ERROR = Axis(
     own_broker=True,
 )
 def consumer_timeout(rig: Rig) -> None:
-    rig.limit_unacknowledged(TIMEOUT, LOOK_EVERY)
+    rig.queue.limit_unacknowledged(TIMEOUT, LOOK_EVERY)
     worker = rig.worker("worker", hold="running")
     if rig.cell.params["task"] == "countdown":
         [target] = rig.publish("target", countdown=BEYOND_TIMEOUT)

@@ -29,11 +29,11 @@ END = Axis.of("end", "failed", "rejected", "expired")
 def dead_letter(rig: Rig) -> None:
     kept = rig.cell.params["dropped"] == "kept"
     if kept:
-        rig.keep_dead_letters()
+        rig.queue.keep_dead_letters()
     if rig.cell.params["end"] == "expired":
         [target] = rig.publish("target", expires=EXPIRES)
         if kept:
-            rig.dead_letter(target)
+            rig.queue.has_dead_letter(target)
         rig.worker("worker")
     else:
         rig.worker("worker")

@@ -5,7 +5,7 @@ must not be lost. Here the charge is a row of PostgreSQL, so that a key can be c
 provider takes no part in that transaction: give it the key, or it stands where ``key-first`` stands.
 """
 
-from lab import Axis, Cell, Expectation, Moment, Rig, Surprise, Worker, freeze, kill, scenario
+from lab import Axis, Cell, Expectation, Ledger, Moment, Rig, Surprise, Worker, freeze, kill, scenario
 
 GUARD = Axis.of("guard", "none", "check-then-act", "key", "key-first")
 HOW = Axis(
@@ -22,28 +22,28 @@ HOW = Axis(
     "duplicate-effect",
     asks="A task charges a card, and is delivered twice. How often is the card charged, by its guard?",
     vary=[GUARD, HOW],
-    stores=["postgres-ledger"],
+    servers=["postgres-ledger"],
 )
 def duplicate_effect(rig: Rig) -> None:
-    rig.ledger()
+    ledger = rig.ledger()
     how = rig.cell.params["how"]
     first = rig.worker("first", hold="finished" if how == "redelivered" else "charging")
     [target] = rig.publish("target", act="charge", about={"guard": rig.cell.params["guard"]})
     if how == "at-once":
-        at_once(rig, first, first.reaches("charging", target))
+        at_once(rig, ledger, first, first.reaches("charging", target))
     else:
         rig.inject(kill(first), first.reaches("finished" if how == "redelivered" else "charging", target))
         rig.worker("second", after_visibility_timeout=True)
     rig.settle()
 
 
-def at_once(rig: Rig, first: Worker, moment: Moment) -> None:
+def at_once(rig: Rig, ledger: Ledger, first: Worker, moment: Moment) -> None:
     """Its guard let the first run pass, and it has not charged yet, when the second run meets its guard."""
     frozen = rig.inject(freeze(first), moment)
-    rig.broker_counts(consumers=0)
+    rig.queue.has_consumers(count=0)
     second = rig.worker("second", hold="charging", after_visibility_timeout=True)
     if rig.cell.params["guard"] == "key":
-        rig.ledger_blocks()
+        rig.wait_for_blocked(ledger)
     elif rig.cell.params["guard"] == "key-first":
         second.says("finished", moment.task)
     else:

@@ -39,7 +39,7 @@ def flap(rig: Rig) -> None:
             rig.heal(rig.inject(cut(worker)))  # for less than any timeout
         [between] = rig.publish("between", act="sentinel", about=PASSES)
         worker.says("acknowledged", between, seconds=20)
-        rig.broker_holds(ready=0, unacked=int(bool(rig.cell["task_acks_late"])))  # it has heard of it
+        rig.queue.holds(ready=0, unacked=int(bool(rig.cell["task_acks_late"])))  # it has heard of it
     worker.release()
     rig.settle()
 

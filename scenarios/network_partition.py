@@ -23,7 +23,7 @@ def network_partition(rig: Rig) -> None:
     moment = worker.reaches(phase, target)
     partition = rig.inject(cut(worker), moment)
     if rig.cell.params["healed"] == "after-timeout":
-        rig.broker_counts(consumers=0)
+        rig.queue.has_consumers(count=0)
         other = rig.worker("other", after_visibility_timeout=True)
         if rig.cell["task_acks_late"]:
             other.says("finished", target)

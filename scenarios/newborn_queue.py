@@ -19,12 +19,12 @@ AGE = Axis.of("age", "newborn", "known")
 )
 def newborn_queue(rig: Rig) -> None:
     [target, *_] = rig.publish("target", TASKS)
-    moment = rig.queued(target)
+    moment = rig.queue.has(target)
     if rig.cell.params["age"] == "known":
-        rig.age_queue()
+        rig.queue.age()
     rig.heal(rig.inject(crash_broker(rig), moment))
     if rig.cell.params["age"] == "newborn":
-        rig.delete_dead_queue()  # it answers nobody, also after another restart
+        rig.queue.delete_leaderless()  # it answers nobody, also after another restart
     rig.worker("worker")
     rig.settle()
 

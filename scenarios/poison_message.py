@@ -35,7 +35,7 @@ def poison_message(rig: Rig) -> None:
     answer = rig.cell.params["answer"]
     victim = rig.worker("victim")
     if answer == "delivery-limit":
-        rig.limit_deliveries(LIMIT)
+        rig.queue.limit_deliveries(LIMIT)
     [target] = rig.publish("target", act="die_when_told")
     rig.publish("others", OTHERS)
     for death in range({"reject": DEATHS, "delivery-limit": 1 + LIMIT, "retry": 1 + RETRIES}[answer]):

@@ -34,7 +34,7 @@ def pool_crash(rig: Rig) -> None:
     targets = rig.publish("target", at_once(rig.cell))
     moments = [victim.reaches(phase, target) for target in targets]
     rig.publish("others", OTHERS)
-    rig.broker_holds(ready=OTHERS - ahead(rig.cell), unacked=ahead(rig.cell) + unanswered(rig.cell))
+    rig.queue.holds(ready=OTHERS - ahead(rig.cell), unacked=ahead(rig.cell) + unanswered(rig.cell))
     rig.inject(kill(victim), moments[-1])
     rig.worker("rescuer", after_visibility_timeout=True, settings={"worker_pool": "prefork"})
     rig.settle()

@@ -27,7 +27,7 @@ def redis_memory_full(rig: Rig) -> None:
         moment = worker.reaches("running", first)
         if phase == "queued":
             [target] = rig.publish("target")
-            rig.queued(target)
+            rig.queue.has(target)
         full = rig.inject(fill_memory(rig), moment)
         worker.release()
         worker.says("acknowledged", first)

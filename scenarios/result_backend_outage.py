@@ -3,7 +3,7 @@
 In production: the Redis that holds the results is restarted, fails over, or runs out of memory.
 """
 
-from lab import EARLY_OR_LATE, Axis, Cell, Expectation, Rig, Store, Surprise, crash_store, scenario
+from lab import EARLY_OR_LATE, Axis, Beside, Cell, Expectation, Rig, Surprise, crash_server, scenario
 
 AT = Axis.of("at", "storing", "publishing")
 OUTAGE = Axis.of("outage", "long", "short")
@@ -17,7 +17,7 @@ BEGUN = 1.0  # seconds, in which the call that the outage must meet has begun: n
     "result-backend-outage",
     asks="The result backend dies. Does the task fail or run again, does its worker or publisher stall?",
     vary=[AT, OUTAGE, EARLY_OR_LATE, RETRY],
-    stores=["redis-results"],
+    servers=["redis-results"],
 )
 def result_backend_outage(rig: Rig) -> None:
     store = rig.result_backend()
@@ -27,10 +27,10 @@ def result_backend_outage(rig: Rig) -> None:
         storing(rig, store)
 
 
-def storing(rig: Rig, store: Store) -> None:
+def storing(rig: Rig, store: Beside) -> None:
     worker = rig.worker("worker", hold="running")
     [target] = rig.publish("target")
-    fault = rig.inject(crash_store(store), worker.reaches("running", target))
+    fault = rig.inject(crash_server(store), worker.reaches("running", target))
     worker.release()
     worker.says("finished", target)
     if rig.cell.params["retry"] == "default":
@@ -42,12 +42,12 @@ def storing(rig: Rig, store: Store) -> None:
     rig.settle(PATIENCE)
 
 
-def publishing(rig: Rig, store: Store) -> None:
+def publishing(rig: Rig, store: Beside) -> None:
     """By a process that has not published before: one that has may send one task more, into a dead socket."""
     short = rig.cell.params["outage"] == "short"
     rig.worker("worker")
     caller = rig.publisher("caller", settings=None if short else IMPATIENT)
-    fault = rig.inject(crash_store(store))
+    fault = rig.inject(crash_server(store))
     [target] = rig.publish("target", by=caller, wait=False)
     caller.says("asked", target)
     rig.let_pass(BEGUN)

@@ -31,7 +31,7 @@ def same_hostname_restart(rig: Rig) -> None:
         rig.worker("again", after_visibility_timeout=True, options=SAME_NAME)
     rig.inject(cut_wire(wire))  # at last the broker drops the old connection
     if name_is_locked(rig.cell):
-        rig.broker_counts(consumers=0)
+        rig.queue.has_consumers(count=0)
         rig.worker("again", options=SAME_NAME)
     rig.publish("later", WAITING)
     rig.settle()

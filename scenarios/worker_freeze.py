@@ -20,7 +20,7 @@ def worker_freeze(rig: Rig) -> None:
     [target] = rig.publish("target")
     frozen = rig.inject(freeze(worker), worker.reaches(phase, target))
     if rig.cell.params["length"] == "beyond-timeout":
-        rig.broker_counts(consumers=0)
+        rig.queue.has_consumers(count=0)
         other = rig.worker("other", after_visibility_timeout=True)
         if rig.cell["task_acks_late"]:
             other.says("finished", target)

@@ -53,7 +53,7 @@ class Namespace(ABC):
         """Have the broker write down now which queues it has. Most do when a queue is declared."""
         return
 
-    def delete_dead_queue(self) -> None:
+    def delete_leaderless_queue(self) -> None:
         """Delete a queue that lost its log. Raises :class:`BrokerSilent` when it has not."""
         raise NotImplementedError(f"the queue of a {type(self).__name__} has no log of its own")
 

@@ -18,7 +18,7 @@ import yaml
 from lab.errors import UsageError
 
 COMPOSE = Path(__file__).resolve().parents[2] / "compose"
-STORES = COMPOSE / "stores"  # servers beside the broker: no broker profiles
+SERVERS = COMPOSE / "servers"  # servers beside the broker: no broker profiles
 DEFAULT_PROFILES = ("redis-aof-everysec", "rabbitmq-classic")
 DEFAULT_VERSIONS = {"redis": "8.0", "rabbitmq": "4.0", "postgres": "17"}
 VERSIONS = {"redis": ("6.0", "7.0", "8.0"), "rabbitmq": ("3.8", "3.10", "4.0"), "postgres": ("17",)}
@@ -96,9 +96,9 @@ class Profile:
         return cls(name, version, promise, lab.get("celery", {}), service, clock)
 
     @classmethod
-    def of_store(cls, name: str) -> Profile:
+    def of_server(cls, name: str) -> Profile:
         """Read a server that stands beside the broker, like ``redis-results``: the last word is its role."""
-        return cls.load(name, STORES, name.rpartition("-")[2])
+        return cls.load(name, SERVERS, name.rpartition("-")[2])
 
 
 def names(folder: Path = COMPOSE) -> list[str]:

@@ -156,7 +156,7 @@ class VirtualHost(Namespace):
         """
         self._control("eval", "ok = dets:sync(ra_directory_reverse).")
 
-    def delete_dead_queue(self) -> None:
+    def delete_leaderless_queue(self) -> None:
         """Its only member is one that was started anew: it follows nobody, in the first term of all."""
         member = f"{{'{self._name}_{QUEUE}', node()}}"
         self._control("eval", f"#{{state := follower, term := 0}} = ra:key_metrics({member}).")
@@ -178,8 +178,7 @@ class VirtualHost(Namespace):
         """
         wanted = {"consumer_timeout": seconds, "channel_tick_interval": look_every}
         calls = (f"application:set_env(rabbit, {name}, {value * 1000:.0f})" for name, value in wanted.items())
-        if self._broker.node.execute(["rabbitmqctl", "--quiet", "eval", f"{', '.join(calls)}."]):
-            raise BrokerSilent("rabbitmqctl could not set consumer_timeout", "run it again")
+        self._control("eval", f"{', '.join(calls)}.")
 
     def keep_dead_letters(self) -> None:
         """By a policy, so that the queue keeps the arguments that Celery declares it with."""

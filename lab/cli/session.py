@@ -113,8 +113,8 @@ def play(
     """Have everything that these trials need, and yield them as they end. ``run`` goes on with a run."""
     tell = functools.partial(say, time.monotonic())
     with interruptible(run) as interrupts, engine_for(tell, run=interrupts.run, keep=keep) as engine:
-        stores = {store for trial in trials for store in trial.scenario.stores}
-        needed = [*(trial.profile for trial in trials), *map(Profile.of_store, sorted(stores))]
+        servers = {name for trial in trials for name in trial.scenario.servers}
+        needed = [*(trial.profile for trial in trials), *map(Profile.of_server, sorted(servers))]
         for image in dict.fromkeys(profile.image for profile in needed):
             ensure(engine, image, tell)
         image = ensure_worker(engine, celery, tell)

@@ -13,7 +13,7 @@ import click
 from rich.markup import escape
 
 from lab import errors
-from lab.brokers.profile import DEFAULT_PROFILES, STORES, Profile, names
+from lab.brokers.profile import DEFAULT_PROFILES, SERVERS, Profile, names
 from lab.catalogue import load_scenarios
 from lab.cli.root import main, out, say
 from lab.cli.run import profiles_of
@@ -57,7 +57,7 @@ def _surprises() -> dict[tuple[str, Surprise], int]:
 @main.command()
 def doctor() -> None:
     """What this machine has and lacks, with the command that mends it."""
-    needed = (*map(Profile.load, DEFAULT_PROFILES), *map(Profile.of_store, names(STORES)))
+    needed = (*map(Profile.load, DEFAULT_PROFILES), *map(Profile.of_server, names(SERVERS)))
     found = checks.examine(default_celery(), [profile.image for profile in needed])
     for check in found:
         mark = "[green]has  [/]" if check.ok else "[red]lacks[/]"
@@ -76,8 +76,8 @@ def setup(brokers: Sequence[str], celery: str | None) -> None:
     tell = functools.partial(say, time.monotonic())
     with interruptible() as interrupts, engine_for(tell, run=interrupts.run) as engine:
         wanted = map(Profile.load, profiles_of(brokers) or DEFAULT_PROFILES)
-        stores = map(Profile.of_store, names(STORES))
-        for image in dict.fromkeys(profile.image for profile in (*wanted, *stores)):
+        servers = map(Profile.of_server, names(SERVERS))
+        for image in dict.fromkeys(profile.image for profile in (*wanted, *servers)):
             ensure(engine, image, tell)
         image = ensure_worker(engine, celery or default_celery(), tell)
         out.print(

@@ -13,8 +13,8 @@ from lab.engine.adapter import Node
 from lab.engine.images import default_celery, worker_image
 from lab.errors import DeadlineExpired, EnvironmentLacks
 from lab.faults.base import LASTING
+from lab.handles import Moment
 from lab.judge import Expectation, Status, judge, verdict_on
-from lab.nodes import Moment
 from lab.rig import Rig
 from lab.verbs import kill
 
@@ -86,9 +86,9 @@ def test_what_the_broker_drops_is_a_dead_letter_and_is_told_from_what_is_lost(ri
     if profile.family == "redis":
         pytest.skip("Redis has no dead letters")
     rig = rigs()
-    rig.keep_dead_letters()
+    rig.queue.keep_dead_letters()
     [task] = rig.publish("target", expires=0.1)
-    rig.dead_letter(task)
+    rig.queue.has_dead_letter(task)
     rig.worker("w")
     rig.settle()
     evidence = rig.collect()

@@ -14,7 +14,7 @@ from lab.engine.images import PYTHON_BASE
 from lab.errors import BrokerSilent
 from lab.faults import CloseConnections, Cut, Freeze, KillChild, KillNode, MemoryFull, OutOfMemory, Stop
 from lab.faults.base import LASTING
-from lab.verbs import control_shutdown, crash_store, cut_wire, freeze_wire, send_signal
+from lab.verbs import control_shutdown, crash_server, cut_wire, freeze_wire, send_signal
 from lab.watch import Watch
 
 from .conftest import SLEEPER
@@ -324,17 +324,25 @@ def test_a_result_backend_that_died_answers_no_more_and_healed_it_has_what_it_wa
     store = rig.result_backend()
     worker = rig.worker("w")
     [task] = rig.publish("before")
-    until(lambda: dict(store.server.states()) == {task: "SUCCESS"})
-    fault = crash_store(store)
+    until(lambda: stored(store, task))
+    fault = crash_server(store)
     assert fault.proof() is None
     fault.inject()
     until(lambda: fault.proof() is not None)
-    assert not store.server.answers()
+    assert not store.answers()
     assert rig.broker.answers()
     fault.revert()
     until(lambda: fault.reverted() is not None)
-    assert dict(store.server.states()) == {task: "SUCCESS"}
+    assert stored(store, task)
     assert worker.alive
+
+
+def stored(store, task):
+    """Whether this task, and no other, has a result, and that it is a success."""
+    return list(store.findings()) == [
+        ("results", None, {"stored": 1}),
+        ("result", task, {"state": "SUCCESS"}),
+    ]
 
 
 def until(condition):

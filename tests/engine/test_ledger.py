@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from lab.judge import judge
-from lab.verbs import crash_store
+from lab.verbs import crash_server
 
 from .test_faults import until
 
@@ -26,20 +26,24 @@ def test_every_committed_charge_is_counted_for_its_task(rigs):
 
 def test_a_charge_is_counted_when_it_is_committed_and_outlives_a_crash(rigs):
     rig = rigs()
-    store = rig.ledger()
-    ledger = store.server
+    ledger = rig.ledger()
     with ledger.client() as client, ThreadPoolExecutor() as threads:
         client.run("INSERT INTO charges (task) VALUES ('t')")
         client.run("BEGIN")
         client.run("INSERT INTO charges (task) VALUES ('t')")
-        counted = threads.submit(ledger.charges)
-        rig.ledger_blocks()
+        counted = threads.submit(charges, ledger)
+        rig.wait_for_blocked(ledger)
         client.run("ROLLBACK")
         assert counted.result() == {"t": 1}
-    fault = crash_store(store)
+    fault = crash_server(ledger)
     fault.inject()
     until(lambda: fault.proof() is not None)
     assert not ledger.answers()
     fault.revert()
     until(lambda: fault.reverted() is not None)
-    assert ledger.charges() == {"t": 1}
+    assert charges(ledger) == {"t": 1}
+
+
+def charges(ledger):
+    """How often each task has charged."""
+    return {task: detail["times"] for name, task, detail in ledger.findings() if name == "charged"}

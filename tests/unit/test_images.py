@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 import requests
 
-from lab.brokers.profile import STORES, VERSIONS, Profile, names
+from lab.brokers.profile import SERVERS, VERSIONS, Profile, names
 from lab.engine import images
 from lab.errors import EnvironmentLacks, ImageMissing, UsageError
 
@@ -70,7 +70,7 @@ def test_an_index_that_does_not_answer_is_told(monkeypatch):
 
 def test_every_image_of_every_profile_can_be_built_where_no_registry_answers():
     needed = {Profile.load(f"{n}@{v}").image for n in names() for v in VERSIONS[n.partition("-")[0]]}
-    needed |= {Profile.of_store(name).image for name in names(STORES)}
+    needed |= {Profile.of_server(name).image for name in names(SERVERS)}
     assert needed <= set(images.RECIPES)
 
 

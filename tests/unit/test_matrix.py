@@ -9,6 +9,7 @@ import pytest
 
 from lab import errors, matrix
 from lab.brokers import Profile
+from lab.brokers.base import Server
 from lab.cell import Cell
 from lab.cli import session
 from lab.errors import BrokerSilent, DeadlineExpired, Inconclusive, Interrupted, NoEngine
@@ -36,6 +37,8 @@ class FakeBroker:
         if self.questions < 3:
             raise BrokerSilent("not yet")
         return "1.0"
+
+    answers = Server.answers
 
 
 class FakeEngine:

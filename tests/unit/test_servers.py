@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.brokers.profile import STORES, Profile, names
+from lab.brokers.profile import SERVERS, Profile, names
 from lab.facts import facts_of
 from lab.history import Backlog
 
@@ -15,15 +15,15 @@ def results(*lines):
     return facts_of(story(*lines), Backlog())["results"]
 
 
-@pytest.mark.parametrize("name", names(STORES))
+@pytest.mark.parametrize("name", names(SERVERS))
 def test_every_server_beside_the_broker_listens_on_loopback_only(name):
-    profile = Profile.of_store(name)
+    profile = Profile.of_server(name)
     assert profile.promise
     assert all(port.startswith("127.0.0.1:") for port in profile.service.ports)
 
 
 def test_a_server_beside_the_broker_is_no_broker_profile():
-    assert not set(names(STORES)) & set(names())
+    assert not set(names(SERVERS)) & set(names())
 
 
 def test_without_a_result_backend_there_are_no_results():

@@ -1,0 +1,91 @@
+"""The queue of one trial, as its broker sees it: what it holds, and what it is told to do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab.brokers.base import Namespace
+from lab.errors import BrokerSilent
+from lab.handles import Moment
+from lab.judge import BROKER
+from lab.nodes import PHASE_SECONDS, Recorder
+from lab.settings import Settings
+from lab.watch import Watch
+
+COUNT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Waits on the broker's own counts. ``tune`` records what the lab changed for a node."""
+
+    namespace: Namespace
+    watch: Watch
+    record: Recorder
+    tune: Callable[[str, Settings], None]
+
+    def has(self, task: str) -> Moment:
+        """Wait until the broker holds this task, and nobody else does yet."""
+        self._ask_until(lambda: self.namespace.depth().ready > 0, f"the broker to hold {task}")
+        self.record("reached", task, node=BROKER, phase="queued")
+        return Moment(task, "queued", BROKER)
+
+    def holds(self, ready: int, unacked: int) -> None:
+        """Wait until it has so many tasks waiting, and so many out with workers without an answer.
+
+        Unlike :meth:`lab.handles.Worker.prefetches` it sees what a worker was given and has not read.
+        RabbitMQ before 3.12 does not tell at once what is out; then what waits decides.
+        """
+
+        def held() -> bool:
+            depth = self.namespace.depth()
+            return depth.ready == ready and depth.unacked in (None, unacked)
+
+        self._ask_until(held, f"the broker to hold {ready} tasks, with {unacked} more unacknowledged")
+
+    def has_consumers(self, count: int) -> None:
+        """Wait until the broker counts so many consumers. Redis counts none, and nothing is waited for."""
+        what = f"the broker to count {count} consumers"
+        self._ask_until(lambda: self.namespace.depth().consumers in (None, count), what, COUNT_SECONDS)
+
+    def has_dead_letter(self, task: str) -> None:
+        """Wait until the broker has put this task among its dead letters."""
+        self._ask_until(lambda: task in self.namespace.dead_letters(), f"{task} to be a dead letter")
+
+    def age(self) -> None:
+        """Make it one that was declared long ago, not in the second before the fault."""
+        self.namespace.remember_queues()
+
+    def delete_leaderless(self) -> None:
+        """Do what is left to an operator whose queue answers nobody. One that is alive spoils the trial."""
+        self.namespace.delete_leaderless_queue()
+        self.record("deleted", node=BROKER)
+
+    def limit_deliveries(self, times: int) -> None:
+        """Have a quorum queue drop what comes back more often than that, by a policy of the broker."""
+        self.namespace.limit_deliveries(times)
+        self.tune(BROKER, {"delivery-limit": times})
+
+    def limit_unacknowledged(self, seconds: float, look_every: float) -> None:
+        """Have RabbitMQ close channels that leave a delivery unacknowledged for longer than that.
+
+        Both in seconds; ask before a worker starts. It holds for the whole broker: have one of your own.
+        """
+        self.namespace.limit_unacknowledged(seconds, look_every)
+        self.tune(BROKER, {"consumer_timeout": seconds, "channel_tick_interval": look_every})
+
+    def keep_dead_letters(self) -> None:
+        """Have the broker put what it drops from here into a queue that no worker consumes."""
+        self.namespace.keep_dead_letters()
+
+    def _ask_until(self, answer: Callable[[], bool], what: str, seconds: float = PHASE_SECONDS) -> None:
+        """Ask the broker until the answer is yes. While it is silent, it is not."""
+
+        def yes() -> bool:
+            try:
+                return answer()
+            except BrokerSilent:
+                return False
+
+        self.watch.poll(yes, what, seconds)

@@ -1,0 +1,1 @@
+"""Servers that a trial has beside its broker: one file each."""
