@@ -60,7 +60,8 @@ class Scenario:
     """A registered script with its question, axes, expectation and what cannot be.
 
     One that breaks the broker or the network has a broker of its own (``own_broker``); one that
-    cuts its power has that broker's data on a ``disk`` of its own. ``servers`` are the servers that it has
+    cuts its power has that broker's data on a ``disk`` of its own. Where the answer lies in what the broker
+    keeps, by its ``durability``, a grid has every profile. ``servers`` are the servers that it has
     beside the broker, by the names of their files in ``compose/servers/``.
     """
 
@@ -71,6 +72,7 @@ class Scenario:
     own_broker: bool = False
     servers: Sequence[str] = ()
     disk: bool = False
+    durability: bool = False
     expectation: Callable[[Cell], Expectation] | None = None
     exclusion: Callable[[Cell], str | None] | None = None
 
@@ -147,12 +149,21 @@ def scenario(
     own_broker: bool = False,
     servers: Sequence[str] = (),
     disk: bool = False,
+    durability: bool = False,
 ) -> Callable[[Callable[[Rig], None]], Scenario]:
     """Register a script under its name. The script gets a :class:`lab.rig.Rig` in its hands."""
 
     def register(script: Callable[[Rig], None]) -> Scenario:
-        own = own_broker or disk
-        found = Scenario(name, asks, vary, script, own_broker=own, servers=servers, disk=disk)
+        found = Scenario(
+            name,
+            asks,
+            vary,
+            script,
+            own_broker=own_broker or disk,
+            servers=servers,
+            disk=disk,
+            durability=durability or disk,
+        )
         return _registry.setdefault(name, found)
 
     return register

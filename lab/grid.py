@@ -13,8 +13,8 @@ from lab.cell import INSTALLED, Cell
 from lab.errors import UsageError
 from lab.settings import Settings
 
-#: What a profile promises to keep matters where a scenario has a broker of its own. Elsewhere one profile
-#: stands for all that deliver alike: the lists of Redis, classic queues, quorum queues.
+#: What a profile promises to keep matters to scenarios that ask for its durability. Elsewhere one
+#: profile stands for all that deliver alike: the lists of Redis, classic queues, quorum queues.
 DELIVERING_ALIKE = ("redis-aof-everysec", "rabbitmq-classic", "rabbitmq-quorum")
 QUICK = 60  # cells
 
@@ -83,11 +83,11 @@ def everything(
 ) -> Iterator[Place]:
     """Every cell of every scenario, those that cannot be with the reason.
 
-    Without ``profiles``: each on all of them where the scenario has a broker of its own, and on those
-    that deliver differently where it does not.
+    Without ``profiles``: each on all of them where the scenario asks what they keep, and on those that
+    deliver differently where it does not.
     """
     for scenario in scenarios.values():
-        chosen = profiles or (names() if scenario.own_broker else DELIVERING_ALIKE)
+        chosen = profiles or (names() if scenario.durability else DELIVERING_ALIKE)
         for cell in scenario.cells(chosen, given, celery=celery):
             yield Place(scenario, cell, scenario.impossible(cell))
 

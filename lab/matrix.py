@@ -9,140 +9,28 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lab.brokers import Broker, Profile, broker_class
+from lab.brokers import Profile
 from lab.catalogue import Scenario
 from lab.cell import Cell
 from lab.engine import disks
 from lab.engine.adapter import Engine
-from lab.engine.disks import make_disk
 from lab.errors import EnvironmentLacks, Inconclusive, Interrupted, LabError
 from lab.judge import Status, judge, verdict_on
 from lab.rig import Remains, Rig
 from lab.runs import ATTEMPTS
+from lab.stages import Stage, Stages
 from lab.store import Store, TrialResult
-from lab.watch import Stop, Watch
+from lab.watch import Stop
 
-BROKER_BOOT_SECONDS = 60.0
 WAKE_SECONDS = 0.2
-IDLE = 6  # brokers that wait for another trial
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@dataclass(slots=True)
-class Stage:
-    """A running broker on a network of its own, and a count of the trials that it served."""
-
-    name: str
-    broker: Broker
-    network: str
-    version: str
-    image_id: str
-    served: int = 0
-    whole: bool = True  # whether the last trial left it as it was
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def next_number(self) -> int:
-        """A namespace that no trial has used."""
-        with self._lock:
-            self.served += 1
-            return self.served
-
-
-class Stages:
-    """Boots brokers when they are first needed: one of each definition to share, others to have alone.
-
-    One that a trial had alone goes on to the next trial if it was left whole: every fault undone and
-    proved so, nothing tuned. A boot of RabbitMQ costs more than most trials.
-    """
-
-    def __init__(self, engine: Engine, stop: Stop) -> None:
-        self._engine = engine
-        self._stop = stop
-        self._lock = threading.Lock()
-        self._booting: dict[Any, Future[Stage]] = {}
-        self._own = 0
-        self._idle: list[tuple[tuple[str, str], Stage]] = []
-        self._pool = ThreadPoolExecutor(thread_name_prefix="boot")
-
-    def boot(self, profile: Profile) -> Future[Stage]:
-        """The stage of this profile, begun now if it is not there. Profiles of one service share it."""
-        key = _key(profile)
-        with self._lock:
-            if key not in self._booting:
-                self._booting[key] = self._pool.submit(self._boot, profile, len(self._booting))
-            return self._booting[key]
-
-    @contextmanager
-    def shared(self, profile: Profile) -> Iterator[Stage]:
-        """The stage that trials share which break neither broker nor network."""
-        yield self.boot(profile).result()
-
-    @contextmanager
-    def own(self, profile: Profile, disk_image: str = "") -> Iterator[Stage]:
-        """A stage that one trial has alone: its broker may be killed, its network cut.
-
-        With ``disk_image``, that of the helpers, its data lies on a disk whose power can be cut.
-        """
-        stage = self._take(profile) if not disk_image else None
-        stage = stage or self._boot(profile, self._next_own(), fixed=True, disk_image=disk_image)
-        stage.whole = False
-        try:
-            yield stage
-        finally:
-            lasts = stage.whole and not disk_image and not profile.by_the_clock
-            for spare in self._put(profile, stage) if lasts else [stage]:
-                self._remove(spare)
-
-    def _next_own(self) -> str:
-        with self._lock:
-            self._own += 1
-            return f"own{self._own}"
-
-    def _take(self, profile: Profile) -> Stage | None:
-        """An idle stage of this profile."""
-        with self._lock:
-            found = next((pair for pair in self._idle if pair[0] == _key(profile)), None)
-            if found:
-                self._idle.remove(found)
-        return found[1] if found else None
-
-    def _put(self, profile: Profile, stage: Stage) -> list[Stage]:
-        """Keep a stage for the next trial; those that are too many, the longest idle first."""
-        with self._lock:
-            self._idle.append((_key(profile), stage))
-            many, self._idle = self._idle[:-IDLE], self._idle[-IDLE:]
-        return [stage for _, stage in many]
-
-    def _remove(self, stage: Stage) -> None:
-        with suppress(EnvironmentLacks):  # the end of the run removes what did not go now
-            stage.broker.node.remove()
-            if stage.broker.disk:
-                stage.broker.disk.remove()
-            self._engine.remove_network(stage.network)
-
-    def _boot(self, profile: Profile, number: object, *, fixed: bool = False, disk_image: str = "") -> Stage:
-        name = f"lab-{self._engine.run}-{profile.family}{number}"
-        network = self._engine.create_network(name, fixed=fixed)
-        disk = make_disk(self._engine, disk_image, f"{name}-disk") if disk_image else None
-        broker = broker_class(profile.family)(self._engine, profile, network, f"{name}-broker", disk=disk)
-        Watch(self._stop).poll(broker.answers, f"{profile.label} to answer", BROKER_BOOT_SECONDS)
-        return Stage(name, broker, network, broker.version(), broker.node.image_id())
-
-    def close(self) -> None:
-        """Wait for boots under way; the run removes what they made."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _key(profile: Profile) -> tuple[str, str]:
-    """Profiles whose brokers are the same: they differ in what Celery is told."""
-    return profile.image, repr(profile.service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +61,7 @@ class Run:
 
         Raises what the first broken trial raised, after the others have ended.
         """
-        stages = Stages(self.engine, self.stop)
+        stages = Stages(self.engine, self.image, self.stop)
         try:
             for trial in trials:
                 if not trial.scenario.own_broker:
@@ -230,7 +118,7 @@ class Run:
             if self.stop.is_set():
                 raise Interrupted("interrupted", "")
             with (
-                stages.own(trial.profile, self.image if trial.scenario.disk else "")
+                stages.own(trial.profile, disk=trial.scenario.disk)
                 if trial.scenario.own_broker
                 else stages.shared(trial.profile) as stage
             ):
@@ -241,18 +129,7 @@ class Run:
 
     def _attempt(self, trial: Trial, stage: Stage, attempt: int) -> TrialResult:
         """Play, judge and store; only then remove: a removal that fails loses no result."""
-        number = stage.next_number()
-        rig = Rig(
-            engine=self.engine,
-            broker=stage.broker,
-            profile=trial.profile,
-            network=stage.network,
-            number=number,
-            tag=f"{stage.name}-{number}",
-            cell=trial.cell,
-            image=self.image,
-            stop=self.stop,
-        )
+        rig = Rig(stage, trial.cell, trial.profile, self.image, self.stop)
         try:
             started = time.monotonic()
             try:

@@ -81,7 +81,10 @@ class Nodes:
             volumes={SHARED: folder} if folder else {},
         )
         self.watch.check()
-        node = self.engine.start(spec)
+        return self.adopt(self.engine.start(spec))
+
+    def adopt(self, node: Node) -> Node:
+        """Follow a node that was started for this trial, and end it with the others."""
         self._all.append(node)
         self.watch.follow(node)
         return node
@@ -131,7 +134,7 @@ class Nodes:
     def logs(self) -> list[Event]:
         """Every log in full. What was seen live and is not there is a defect, like any hole."""
         events: list[Event] = []
-        for node, log in zip(self._all, self._threads.map(Node.log, self._all), strict=True):
+        for node, log in zip(self._all, self._threads.map(lambda node: node.log(), self._all), strict=True):
             found, defects = parse_log(node.name, log)
             events += found
             for defect in defects:

@@ -20,8 +20,9 @@ from lab.cell import Cell
 from lab.engine.images import default_celery, ensure, ensure_worker
 from lab.engine.install import find_or_start
 from lab.judge import Status
-from lab.matrix import Run, Stages
+from lab.matrix import Run
 from lab.report import terminal
+from lab.stages import Stages
 from lab.store import Store, TrialResult
 
 RESULTS = SCENARIOS.parent / "results"
@@ -36,7 +37,7 @@ class Lab:
         store = Store(RESULTS)
         store.prepare()
         self.run = Run(self.engine, store, image, self.engine.image_id(image) or "", jobs=1)
-        self.stages = Stages(self.engine, self.run.stop)
+        self.stages = Stages(self.engine, self.run.image, self.run.stop)
         self._played = 0
 
     def play(self, scenario: Scenario, cell: Cell) -> TrialResult:

@@ -7,10 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from lab.brokers.base import ALIAS, Broker, Namespace
+from lab.brokers.base import ALIAS, Namespace
 from lab.brokers.profile import Profile
 from lab.cell import Cell
-from lab.engine.adapter import Engine
 from lab.engine.disks import Disk
 from lab.errors import Inconclusive
 from lab.facts import SENTINEL
@@ -25,13 +24,13 @@ from lab.servers.base import Beside
 from lab.servers.ledger import Ledger
 from lab.settings import TRANSPORT, Settings, Tuned, merged, tuned
 from lab.settle import Settling
+from lab.stages import Stage
 from lab.watch import Stop, Watch
 
 AnyBeside = TypeVar("AnyBeside", bound=Beside)
 
 SETTLE_SECONDS = 20.0
 ANSWER_SECONDS = 20.0
-PUBLISHER = "publisher"
 WIRE = "wire"
 TASK = "lab.work"  # the only task that nodes know (lab/worker/app.py)
 
@@ -62,30 +61,20 @@ class Remains:
 class Rig:
     """The nodes of one trial, and what a script may do with them.
 
-    ``number`` is its namespace on the broker; ``tag`` is in the names of its containers and the ids of
-    its tasks, so that a task which leaked from another trial is seen as one that nobody published.
+    Its number on the stage is its namespace on the broker, and in the names of its containers and the ids
+    of its tasks, so that a task which leaked from another trial is seen as one that nobody published.
     Everything that it starts is removed by :meth:`close`; everything that it does is in the history.
     """
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        broker: Broker,
-        profile: Profile,
-        network: str,
-        number: int,
-        tag: str,
-        cell: Cell,
-        image: str,
-        stop: Stop,
-    ) -> None:
+    def __init__(self, stage: Stage, cell: Cell, profile: Profile, image: str, stop: Stop) -> None:
         self.cell = cell
-        self.broker = broker
+        self.broker = stage.broker
         self.watch = Watch(stop)
+        self._stage = stage
+        self._number = stage.next_number()
+        tag = f"{stage.name}-{self._number}"
         self._record = Recorder()
-        self._nodes = Nodes(engine, image, network, tag, self.watch, self._record)
-        self._number = number
+        self._nodes = Nodes(stage.engine, image, stage.ground.network, tag, self.watch, self._record)
         self._starting = ThreadPoolExecutor(max_workers=1, thread_name_prefix=tag)
         self._publisher: Future[Publisher] | None = None
         self._workers: list[Worker] = []
@@ -101,7 +90,7 @@ class Rig:
     def begin(self) -> None:
         """Open a fresh namespace on the broker and start the publisher."""
         self._namespace = self.broker.open(self._number)
-        self._publisher = self._starting.submit(self.publisher, PUBLISHER)
+        self._publisher = self._starting.submit(self._borrow_publisher)
 
     # --- nodes ----------------------------------------------------------------------------------
 
@@ -159,6 +148,11 @@ class Rig:
             self._nodes.await_ready(name)
             self._record("worker-up", node=name, concurrency=worker.concurrency)
         return worker
+
+    def _borrow_publisher(self) -> Publisher:
+        settings = self._with_url(self._settings, None)
+        node = self._nodes.adopt(self._stage.ground.publishers.lend(self._nodes.tag, settings))
+        return Publisher(node, self._nodes)
 
     def publisher(
         self,

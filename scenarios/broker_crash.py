@@ -28,6 +28,7 @@ PHASE = Axis.of("phase", "running", "queued", "reserved", "finished")
     asks="The broker dies and comes back. Are tasks lost, do they run twice, does the worker consume again?",
     vary=[EARLY_OR_LATE, CONFIRM, END, PHASE],
     own_broker=True,
+    durability=True,
 )
 def broker_crash(rig: Rig) -> None:
     phase = rig.cell.params["phase"]

@@ -25,8 +25,8 @@ from lab.brokers import Profile
 from lab.cell import Cell
 from lab.engine.adapter import Engine, NodeSpec
 from lab.engine.images import PYTHON_BASE, default_celery, worker_image
-from lab.matrix import Stages
 from lab.rig import Rig
+from lab.stages import Stages
 
 LAB = [sys.executable, "-c", "from lab.cli import main; main()"]
 CELL = (
@@ -61,17 +61,13 @@ def floor(engine: Engine, runs: int) -> None:
     row("floor: a bare container, start to exit", [timed(lambda: bare(engine, network)) for _ in range(runs)])
     for name in ("redis-none", "rabbitmq-classic"):
         row(f"floor: {name}, start to first answer", [boot(engine, name) for _ in range(runs)])
-    stages = Stages(engine, threading.Event())
+    image = worker_image(default_celery())
+    stages = Stages(engine, image, threading.Event())
     profile = Profile.load("redis-none")
     stage = stages.boot(profile).result()
     times = []
     for _ in range(runs):
-        number = stage.next_number()
-        rig = Rig(
-            engine=engine, broker=stage.broker, profile=profile, network=stage.network, number=number,
-            tag=f"{stage.name}-{number}", cell=Cell("bench", profile.label),
-            image=worker_image(default_celery()), stop=threading.Event(),
-        )  # fmt: skip
+        rig = Rig(stage, Cell("bench", profile.label), profile, image, threading.Event())
         rig.begin()
         rig.publish("target")  # the publisher is up: only the worker is timed
         times.append(timed(lambda rig=rig: rig.worker("w")))
@@ -89,13 +85,13 @@ def bare(engine: Engine, network: str) -> None:
 
 def boot(engine: Engine, profile: str) -> float:
     """Seconds from nothing to a broker that answers a client, with its network."""
-    stages = Stages(engine, threading.Event())
+    stages = Stages(engine, worker_image(default_celery()), threading.Event())
     began = time.monotonic()
     stage = stages.boot(Profile.load(profile)).result()
     took = time.monotonic() - began
     stages.close()
     stage.broker.node.remove()
-    engine.remove_network(stage.network)
+    engine.remove_network(stage.ground.network)
     return took
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -23,7 +24,7 @@ from lab.judge import Status
 from lab.matrix import Trial
 from lab.report import terminal
 from lab.report.progress import Progress
-from lab.store import Store, TrialResult
+from lab.store import Store
 
 
 @main.command()
@@ -76,7 +77,7 @@ def matrix(
     if not left:
         out.print(f"run {run.run} is finished: all of its {len(finished)} trials are stored")
         sys.exit(exit_code(runs.statuses(results, run.run), None))
-    broken = _run(left, run.run, store, celery, jobs)
+    broken = _run(left, run, store, celery, jobs)
     sys.exit(exit_code(runs.statuses(results, run.run), broken))
 
 
@@ -106,28 +107,31 @@ def _resumed(results: Path, asked: runs.GridRun) -> runs.GridRun:
 
 
 def _run(
-    left: Sequence[tuple[int, grid.Place]], run: str, store: Store, celery: str, jobs: int | None
+    left: Sequence[tuple[int, grid.Place]], run: runs.GridRun, store: Store, celery: str, jobs: int | None
 ) -> LabError | None:
     """Run what is left; what broke, or that something was left out."""
     started = time.monotonic()
     profiles = {label: Profile.load(label) for label in {place.cell.profile for _, place in left}}
     trials = [Trial(n, place.scenario, place.cell, profiles[place.cell.profile]) for n, place in left]
-    done: list[TrialResult] = []
+    totals = terminal.Totals()
+    not_run: dict[str, str] = {}
     broken: LabError | None = None
     with Progress(out, len(trials)) as progress:
         try:
-            with closing(play(trials, store, celery, jobs=jobs, run=run)) as ending:
+            with closing(play(trials, store, celery, jobs=jobs, run=run.run, not_run=not_run)) as ending:
                 for result in ending:
-                    done.append(result)
+                    totals.add(result)
                     progress.advance(result)
                     if not progress.live or result.status is not Status.EXPECTED:
                         show(result)
         except LabError as error:
             broken = error
-    terminal.totals(out, done, time.monotonic() - started)
+    totals.show(out, time.monotonic() - started)
+    if not_run:
+        runs.begin(store.folder, replace(run, not_run={**run.not_run, **not_run}))
     if broken is not None:
         message(broken)
-    if left_out := len(trials) - len(done):
+    if left_out := len(trials) - totals.trials:
         out.print(f"{left_out} trials are left: go on with --resume")
         broken = broken or EnvironmentLacks(f"{left_out} trials were not run", "see: make doctor")
     return broken

@@ -109,8 +109,12 @@ def play(
     jobs: int | None,
     keep: bool = False,
     run: str | None = None,
+    not_run: dict[str, str] | None = None,
 ) -> Generator[TrialResult]:
-    """Have everything that these trials need, and yield them as they end. ``run`` goes on with a run."""
+    """Have everything that these trials need, and yield them as they end. ``run`` goes on with a run.
+
+    ``not_run`` takes the cells that this engine or its host cannot do, with the reason.
+    """
     tell = functools.partial(say, time.monotonic())
     with interruptible(run) as interrupts, engine_for(tell, run=interrupts.run, keep=keep) as engine:
         servers = {name for trial in trials for name in trial.scenario.servers}
@@ -134,20 +138,19 @@ def play(
             stop=interrupts.stop,
         )
         with interrupts.asking_first():
-            yield from lab_run.trials(_possible_here(lab_run, trials))
+            yield from lab_run.trials(_possible_here(lab_run, trials, {} if not_run is None else not_run))
 
 
-def _possible_here(run: Run, trials: Sequence[Trial]) -> list[Trial]:
+def _possible_here(run: Run, trials: Sequence[Trial], not_run: dict[str, str]) -> list[Trial]:
     """Leave out what this engine or its host cannot do, and say so; nothing left is an error."""
     scenarios = {trial.scenario.name: trial.scenario for trial in trials}
-    reasons = {name: run.cannot(scenario) for name, scenario in scenarios.items()}
-    possible = [trial for trial in trials if reasons[trial.scenario.name] is None]
-    for name, reason in reasons.items():
-        if reason and possible:
-            err.print(f"not run: {name}: {escape(reason)}")
+    reasons = {name: reason for name, scenario in scenarios.items() if (reason := run.cannot(scenario))}
+    possible = [trial for trial in trials if trial.scenario.name not in reasons]
+    not_run.update((t.cell.id, reasons[t.scenario.name]) for t in trials if t.scenario.name in reasons)
     if not possible:
-        told = "; ".join(sorted({reason for reason in reasons.values() if reason}))
-        raise EnvironmentLacks(f"not run: {told}", "see: make doctor")
+        raise EnvironmentLacks(f"not run: {'; '.join(sorted(set(reasons.values())))}", "see: make doctor")
+    for name, reason in reasons.items():
+        err.print(f"not run: {name}: {escape(reason)}")
     return possible
 
 

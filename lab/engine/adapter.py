@@ -213,10 +213,11 @@ class Node:
         with translated(f"write {name} into {self.name}"):
             self._api.put_archive(self.id, folder, buffer.getvalue())
 
-    def log(self, *, errors: bool = False) -> bytes:
-        """The whole standard output so far, or the whole standard error."""
+    def log(self, *, errors: bool = False, tail: int | None = None) -> bytes:
+        """The whole standard output so far, or the whole standard error; or of the last lines of both."""
         with translated(f"read the log of {self.name}"):
-            return bytes(self._api.logs(self.id, stdout=not errors, stderr=errors))
+            last = "all" if tail is None else tail
+            return bytes(self._api.logs(self.id, stdout=not errors, stderr=errors, tail=last))
 
     def follow(self) -> Generator[bytes]:
         """Lines as they come, from the first. Ends silently when the node or the connection ends."""

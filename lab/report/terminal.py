@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 
 from rich import box
@@ -166,18 +167,36 @@ def summary(console: Console, results: Sequence[TrialResult], seconds: float) ->
         console.print(
             Text(f"tuned: {name} = {value} (production: {t['default']}; there, {t['meaning']})", "dim")
         )
-    totals(console, results, seconds)
+    totals = Totals()
+    for result in results:
+        totals.add(result)
+    totals.show(console, seconds)
 
 
-def totals(console: Console, results: Sequence[TrialResult], seconds: float) -> None:
-    """Who was asked, and the count."""
-    for versions in sorted({_versions(result) for result in results}):
-        console.print(Text(versions, "dim"))
-    count = Counter(result.status.value for result in results)
-    words = ", ".join(f"{n} {name}" for name, n in sorted(count.items()))
-    if again := sum(result.attempt - 1 for result in results):
-        words += f"; {again} inconclusive attempts were repeated"
-    console.print(Text(f"{len(results)} trials in {seconds:.1f} s: {words}", "bold"))
+@dataclass(slots=True)
+class Totals:
+    """Who was asked, and the count. It keeps no result: a grid may have thousands."""
+
+    trials: int = 0
+    again: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    versions: set[str] = field(default_factory=set)
+
+    def add(self, result: TrialResult) -> None:
+        """Count one trial, and the attempts before it."""
+        self.trials += 1
+        self.again += result.attempt - 1
+        self.statuses[result.status.value] += 1
+        self.versions.add(_versions(result))
+
+    def show(self, console: Console, seconds: float) -> None:
+        """Print it under the table or the lines of the trials."""
+        for versions in sorted(self.versions):
+            console.print(Text(versions, "dim"))
+        words = ", ".join(f"{n} {name}" for name, n in sorted(self.statuses.items()))
+        if self.again:
+            words += f"; {self.again} inconclusive attempts were repeated"
+        console.print(Text(f"{self.trials} trials in {seconds:.1f} s: {words}", "bold"))
 
 
 def _versions(result: TrialResult) -> str:

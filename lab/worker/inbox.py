@@ -13,13 +13,13 @@ FOLDER = Path("/opt/lab/inbox")
 POLL_SECONDS = 0.005
 
 
-def orders(folder: Path = FOLDER) -> Iterator[Any]:
-    """Every order in turn, for as long as the node lives.
+def orders(prefix: str = "", folder: Path = FOLDER) -> Iterator[Any]:
+    """Every order in turn whose name begins like that, for as long as the node lives.
 
     The last byte of an order is a newline, so a file that is still being written is told from a whole one.
     """
     for number in count():
-        path = folder / f"{number:06}.json"
+        path = folder / f"{prefix}{number:06}.json"
         while not (path.exists() and (text := path.read_text()).endswith("\n")):
             time.sleep(POLL_SECONDS)
         yield json.loads(text)

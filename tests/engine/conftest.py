@@ -13,8 +13,8 @@ from lab.catalogue import load_scenarios
 from lab.cell import Cell
 from lab.engine.adapter import Engine, NodeSpec
 from lab.engine.images import PYTHON_BASE, default_celery, worker_image
-from lab.matrix import Stages
 from lab.rig import Rig
+from lab.stages import Stages
 
 SLEEPER = ("python3", "-c", "import signal; print('up', flush=True); signal.pause()")
 
@@ -54,7 +54,7 @@ def node(engine, network):
 
 @pytest.fixture(scope="session")
 def stages(engine):
-    found = Stages(engine, threading.Event())
+    found = Stages(engine, worker_image(default_celery()), threading.Event())
     yield found
     found.close()
 
@@ -75,18 +75,8 @@ def rigs(engine, stage, profile):
     made = []
 
     def make(settings=None, params=None):
-        number = stage.next_number()
-        rig = Rig(
-            engine=engine,
-            broker=stage.broker,
-            profile=profile,
-            network=stage.network,
-            number=number,
-            tag=f"{stage.name}-{number}",
-            cell=Cell("test", profile.label, settings=settings or {}, params=params or {}),
-            image=worker_image(default_celery()),
-            stop=threading.Event(),
-        )
+        cell = Cell("test", profile.label, settings=settings or {}, params=params or {})
+        rig = Rig(stage, cell, profile, worker_image(default_celery()), threading.Event())
         made.append(rig)
         rig.begin()
         return rig

@@ -147,14 +147,11 @@ def test_profiles_are_what_they_promise(stages, engine):
     kinds = {}
     for name in ("rabbitmq-classic", "rabbitmq-transient", "rabbitmq-quorum"):
         stage = stages.boot(Profile.load(name)).result()
-        rig = Rig(
-            engine=engine, broker=stage.broker, profile=Profile.load(name), network=stage.network,
-            number=(number := stage.next_number()), tag=f"{stage.name}-{number}", cell=Cell("test", name),
-            image=worker_image(default_celery()), stop=threading.Event(),
-        )  # fmt: skip
+        image = worker_image(default_celery())
+        rig = Rig(stage, Cell("test", name), Profile.load(name), image, threading.Event())
         rig.begin()
         rig.worker("w")
-        queues = stage.broker.admin("GET", f"queues/trial-{number}").json()
+        queues = stage.broker.admin("GET", f"queues/trial-{stage.served}").json()
         queue = next(q for q in queues if q["name"] == "celery")
         kinds[name] = (queue["type"], queue["durable"])
         rig.close()

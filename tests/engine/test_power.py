@@ -133,7 +133,7 @@ def backing_file(disk):
 
 
 def test_a_broker_on_a_disk_keeps_what_was_synced_through_a_power_cut(stages, image):
-    with stages.own(Profile.load("redis-aof-no"), image) as stage:
+    with stages.own(Profile.load("redis-aof-no"), disk=True) as stage:
         broker = stage.broker
         with broker.client() as client:
             client.set("synced", 1)

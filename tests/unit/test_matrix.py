@@ -7,13 +7,15 @@ from concurrent.futures import Future
 
 import pytest
 
-from lab import errors, matrix
+from lab import errors
 from lab.brokers import Profile
 from lab.brokers.base import Server
+from lab.catalogue import Scenario
 from lab.cell import Cell
 from lab.cli import session
-from lab.errors import BrokerSilent, DeadlineExpired, Inconclusive, Interrupted, NoEngine
-from lab.matrix import Run, Stages, Trial, as_ours, fast_boots_first
+from lab.errors import BrokerSilent, DeadlineExpired, EnvironmentLacks, Inconclusive, Interrupted, NoEngine
+from lab.matrix import Run, Trial, as_ours, fast_boots_first
+from lab.stages import Stages
 
 
 class FakeNode:
@@ -53,8 +55,8 @@ class FakeEngine:
 
 @pytest.fixture
 def stages(monkeypatch):
-    monkeypatch.setattr(matrix, "broker_class", lambda family: FakeBroker)
-    found = Stages(FakeEngine(), threading.Event())
+    monkeypatch.setattr("lab.stages.broker_class", lambda family: FakeBroker)
+    found = Stages(FakeEngine(), "image", threading.Event())
     yield found
     found.close()
 
@@ -83,7 +85,7 @@ def test_every_trial_has_a_namespace_of_its_own(stages):
 
 
 def test_a_broker_that_never_answers_is_told_with_its_name(monkeypatch, stages):
-    monkeypatch.setattr(matrix, "BROKER_BOOT_SECONDS", 0.1)
+    monkeypatch.setattr("lab.stages.BROKER_BOOT_SECONDS", 0.1)
     monkeypatch.setattr(FakeBroker, "version", lambda self: (_ for _ in ()).throw(BrokerSilent("never")))
     with pytest.raises(DeadlineExpired, match="redis-none to answer"):
         stages.boot(Profile.load("redis-none")).result(timeout=20)
@@ -161,11 +163,13 @@ class TestBrokersOfOnesOwn:
             pass
         with stages.own(profile) as second:
             assert second is not first
+            assert second.ground is first.ground
 
     def test_no_two_trials_have_one_at_the_same_time(self, stages):
         profile = Profile.load("redis-none")
         with stages.own(profile) as first, stages.own(profile) as second:
             assert second is not first
+            assert second.ground is not first.ground
 
     def test_one_that_keeps_by_the_clock_serves_once(self, stages):
         profile = Profile.load("redis-rdb")
@@ -175,7 +179,7 @@ class TestBrokersOfOnesOwn:
             assert second is not first
 
     def test_only_so_many_wait(self, stages, monkeypatch):
-        monkeypatch.setattr(matrix, "IDLE", 1)
+        monkeypatch.setattr("lab.stages.IDLE", 1)
         for name in ("redis-none", "redis-aof-always"):
             with stages.own(Profile.load(name)) as stage:
                 stage.whole = True
@@ -209,3 +213,26 @@ class TestInterrupts:
         interrupts.stop.set()
         interrupts.handle(2, None)
         assert errors.INTERRUPTED in left
+
+
+class TestWhatThisHostCannotDo:
+    @pytest.fixture
+    def trials(self):
+        scenarios = [Scenario(name, "?", [], lambda rig: None) for name in ("possible", "power-cut")]
+        return [Trial(0, scenario, Cell(scenario.name, "redis-none"), None) for scenario in scenarios]
+
+    @pytest.fixture
+    def run(self, monkeypatch):
+        monkeypatch.setattr(
+            Run, "cannot", lambda self, scenario: "no loop devices" if scenario.name == "power-cut" else None
+        )
+        return Run(None, None, "image", "id", 1)
+
+    def test_is_left_out_and_told_with_its_reason(self, run, trials):
+        not_run = {}
+        assert session._possible_here(run, trials, not_run) == trials[:1]
+        assert not_run == {"power-cut[redis-none]": "no loop devices"}
+
+    def test_is_an_error_where_nothing_else_is_left(self, run, trials):
+        with pytest.raises(EnvironmentLacks, match="not run: no loop devices"):
+            session._possible_here(run, trials[1:], {})

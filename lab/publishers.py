@@ -1,0 +1,147 @@
+"""Containers in which publishers run one after another: starting one costs more than what it does in a trial.
+
+A trial has a publisher's container for itself while it runs, and a process of its own in it
+(:mod:`lab.worker.publishers`). What a script strikes is started for it alone: :meth:`lab.rig.Rig.publisher`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import count
+
+from lab.engine.adapter import Engine, Node, NodeSpec, NodeState
+from lab.errors import EnvironmentLacks, NodeDead
+from lab.settings import Settings, nested
+
+NAME = "publisher"
+COMMAND = ("python3", "-m", "worker.publishers")
+INBOX = "/opt/lab/inbox"
+UNPRIVILEGED_USER = "65534:65534"  # nobody: in every Debian, and Celery looks the group up
+LAST = 20  # lines, of either stream
+MOST = 50  # trials in one container: each reads its log from the start
+ENDED = b'"name":"ended"'
+
+
+@dataclass(slots=True)
+class Container:
+    """One that is lent to trials in turn."""
+
+    node: Node
+    served: int = 0
+
+
+class Lent(Node):
+    """The process of one trial in a container of publishers, as a node: its output, its end."""
+
+    def __init__(self, container: Container, tag: str, shelf: Publishers) -> None:
+        vars(self).update(vars(container.node))
+        self._container = container
+        self._tag = tag
+        self._quoted = f'"{tag}"'.encode()
+        self._shelf = shelf
+
+    def begin_with(self, settings: Settings) -> None:
+        """Have it started, with these settings of Celery."""
+        order = {"tag": self._tag, "settings": nested(settings)}
+        super().put(INBOX, f"trial-{self._container.served:06}.json", f"{json.dumps(order)}\n".encode())
+        self._container.served += 1
+
+    def put(self, folder: str, name: str, data: bytes) -> None:
+        """Its files have names of their own."""
+        super().put(folder, f"{self._tag}-{name}", data)
+
+    def log(self, *, errors: bool = False, tail: int | None = None) -> bytes:
+        lines = super().log(errors=errors, tail=tail).splitlines(keepends=True)
+        return b"".join(self._own(iter(lines)))
+
+    def follow(self) -> Generator[bytes]:
+        with closing(super().follow()) as lines:
+            yield from self._own(lines)
+
+    def _own(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        """From the line in which it begins to the one in which its end is told. Nobody else writes then."""
+        for line in lines:
+            if b"begun" in line and self._quoted in line:
+                yield line
+                break
+        for line in lines:
+            if ENDED in line:
+                return
+            yield line
+
+    def kill(self, signal: str = "SIGKILL") -> None:
+        """End its process, not the container."""
+        if self._ended():
+            raise NodeDead(f"{self.name} ended", "run it again")
+        if super().state().paused:
+            self.unpause()
+        super().kill("SIGUSR1" if signal == "SIGKILL" else signal)
+
+    def pause(self) -> None:
+        if self._ended():
+            raise NodeDead(f"{self.name} ended", "run it again")
+        super().pause()
+
+    def state(self) -> NodeState:
+        found = super().state()
+        return NodeState(False, False, 0, False) if self._ended() else found
+
+    def _ended(self) -> bool:
+        last = super().log(tail=LAST).splitlines()
+        return any(ENDED in line and self._quoted in line for line in last)
+
+    def remove(self) -> None:
+        """Give the container back, or remove it if its process is not known to have ended."""
+        try:
+            whole = self._ended() and super().state().running and self._container.served < MOST
+        except EnvironmentLacks:
+            whole = False
+        if whole:
+            self._shelf.put_back(self._container)
+        else:
+            super().remove()
+
+
+@dataclass(slots=True)
+class Publishers:
+    """The containers of publishers on one network."""
+
+    engine: Engine
+    image: str
+    network: str
+    name: str
+    _idle: list[Container] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=count)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def lend(self, tag: str, settings: Settings) -> Node:
+        """A publisher for one trial. Does not wait until it is ready."""
+        with self._lock:
+            found = self._idle.pop() if self._idle else None
+        lent = Lent(found or Container(self._start()), tag, self)
+        lent.begin_with(settings)
+        return lent
+
+    def put_back(self, container: Container) -> None:
+        """Keep it for the next trial."""
+        with self._lock:
+            self._idle.append(container)
+
+    def close(self) -> None:
+        """Remove those that nobody has."""
+        while self._idle:
+            self._idle.pop().node.remove()
+
+    def _start(self) -> Node:
+        name = f"{self.name}-publisher{next(self._numbers)}"
+        environment: Mapping[str, str] = {"LAB_NODE": NAME}
+        return self.engine.start(
+            NodeSpec(
+                name, self.image, COMMAND, self.network, NAME,
+                environment=environment, user=UNPRIVILEGED_USER, unprivileged=True,
+            )
+        )  # fmt: skip
