@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from lab.nodes import PHASE_SECONDS, Nodes
 RESUME_SECONDS = 20.0
 STATE_SECONDS = 1.0
 GATES = "/opt/lab/gate"
-INBOX = "/opt/lab/inbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +95,9 @@ class Ordered(Handle):
 
     def order(self, about: Mapping[str, object]) -> int:
         """Have it do something; the number of the order. Does not wait."""
-        number = self.orders
-        self.node.put(INBOX, f"{number:06}.json", f"{json.dumps({**about, 'order': number})}\n".encode())
         self.orders += 1
-        return number
+        self.node.tell({**about, "order": self.orders})
+        return self.orders
 
 
 @dataclass(slots=True)

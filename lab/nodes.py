@@ -65,6 +65,7 @@ class Nodes:
         memory: int | None = None,
         folder: str | None = None,
         environment: Mapping[str, str] | None = None,
+        takes_orders: bool = False,
     ) -> Node:
         """Start a node of the worker image, and follow what it writes."""
         given = {"LAB_NODE": name, "LAB_SETTINGS": json.dumps(nested(settings)), **(environment or {})}
@@ -79,6 +80,7 @@ class Nodes:
             unprivileged=True,
             memory=memory,
             volumes={SHARED: folder} if folder else {},
+            takes_orders=takes_orders,
         )
         self.watch.check()
         return self.adopt(self.engine.start(spec))

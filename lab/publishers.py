@@ -6,7 +6,6 @@ A trial has a publisher's container for itself while it runs, and a process of i
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
@@ -19,7 +18,6 @@ from lab.settings import Settings, nested
 
 NAME = "publisher"
 COMMAND = ("python3", "-m", "worker.publishers")
-INBOX = "/opt/lab/inbox"
 UNPRIVILEGED_USER = "65534:65534"  # nobody: in every Debian, and Celery looks the group up
 LAST = 20  # lines, of either stream
 MOST = 50  # trials in one container: each reads its log from the start
@@ -46,13 +44,12 @@ class Lent(Node):
 
     def begin_with(self, settings: Settings) -> None:
         """Have it started, with these settings of Celery."""
-        order = {"tag": self._tag, "settings": nested(settings)}
-        super().put(INBOX, f"trial-{self._container.served:06}.json", f"{json.dumps(order)}\n".encode())
+        self._container.node.tell({"begin": self._tag, "settings": nested(settings)})
         self._container.served += 1
 
-    def put(self, folder: str, name: str, data: bytes) -> None:
-        """Its files have names of their own."""
-        super().put(folder, f"{self._tag}-{name}", data)
+    def tell(self, order: Mapping[str, object]) -> None:
+        """Its orders carry its name: the container has one standard input."""
+        self._container.node.tell({**order, "trial": self._tag})
 
     def log(self, *, errors: bool = False, tail: int | None = None) -> bytes:
         lines = super().log(errors=errors, tail=tail).splitlines(keepends=True)
@@ -103,7 +100,7 @@ class Lent(Node):
         if whole:
             self._shelf.put_back(self._container)
         else:
-            super().remove()
+            self._container.node.remove()
 
 
 @dataclass(slots=True)
@@ -142,6 +139,6 @@ class Publishers:
         return self.engine.start(
             NodeSpec(
                 name, self.image, COMMAND, self.network, NAME,
-                environment=environment, user=UNPRIVILEGED_USER, unprivileged=True,
+                environment=environment, user=UNPRIVILEGED_USER, unprivileged=True, takes_orders=True,
             )
         )  # fmt: skip

@@ -165,7 +165,8 @@ class Rig:
         """Start another publisher than the one that the trial has."""
         own = merged(self._settings, settings or {})
         self._tell_tuned(settings or {})
-        node = self._nodes.start(name, PUBLISHER_COMMAND, self._with_url(own, through), hold=hold)
+        url = self._with_url(own, through)
+        node = self._nodes.start(name, PUBLISHER_COMMAND, url, hold=hold, takes_orders=True)
         return Publisher(node, self._nodes, hold)
 
     def beat(
@@ -199,7 +200,7 @@ class Rig:
     def proxy(self) -> Proxy:
         """Start a wire that workers and publishers can be put behind."""
         port = self.broker.inner_port
-        node = self._nodes.start(WIRE, (*PROXY_COMMAND, str(port), ALIAS), {})
+        node = self._nodes.start(WIRE, (*PROXY_COMMAND, str(port), ALIAS), {}, takes_orders=True)
         self._nodes.await_ready(WIRE)
         return Proxy(node, self._nodes)
 

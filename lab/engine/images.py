@@ -185,10 +185,9 @@ def _pack(site: Path) -> bytes:
         archive.add(site, "opt/lab/site", filter=_readable)
         for path in _worker_files():
             archive.add(path, f"opt/lab/worker/{path.name}", filter=_readable)
-        for folder in ("opt/lab/gate", "opt/lab/inbox"):
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(entry)
+        gate = tarfile.TarInfo("opt/lab/gate")
+        gate.type, gate.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(gate)
     return buffer.getvalue()
 
 

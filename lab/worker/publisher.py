@@ -80,10 +80,10 @@ def revoke(task: str, workers: int) -> None:
         emit("revocation-known", task, answer=str(told))
 
 
-def main(prefix: str = "") -> None:
-    """Serve orders, those whose names begin like that, until killed."""
+def main(trial: str | None = None) -> None:
+    """Serve orders, those that are about this trial, until killed."""
     emit("ready", **versions())
-    for order in orders(prefix):
+    for order in orders(trial):
         app.conf.update(order.get("settings", {}))  # before it first published: its backend is not made yet
         if revoked := order.get("revoke"):
             revoke(revoked["id"], revoked["workers"])

@@ -1,8 +1,8 @@
 """Publishers one after another: each trial has a process of its own, forked where all is imported already.
 
-An order has the ``tag`` of a trial and its ``settings``. The process that it gets serves the orders whose
-names begin with that tag (:mod:`worker.publisher`). On SIGUSR1 it is killed; whichever way it ended, that
-is announced, and the next trial may come.
+An order names a trial to ``begin``, and its ``settings``. The process that it gets serves the orders that
+are about that ``trial`` (:mod:`worker.publisher`). On SIGUSR1 it is killed; whichever way it ended, that is
+announced, and the next trial may come.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .inbox import orders
 def begin(order: dict[str, Any]) -> None:
     """Be the publisher of one trial, from a state as fresh as that of a new interpreter."""
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-    print(f'begun "{order["tag"]}"', file=sys.stderr, flush=True)
-    emit("begun", trial=order["tag"])
+    print(f'begun "{order["begin"]}"', file=sys.stderr, flush=True)
+    emit("begun", trial=order["begin"])
     os.environ["LAB_SETTINGS"] = json.dumps(order["settings"])
     from . import publisher  # here: the application reads its settings when it is imported
 
-    publisher.main(f"{order['tag']}-")
+    publisher.main(order["begin"])
 
 
 def main() -> None:
@@ -41,14 +41,14 @@ def main() -> None:
             os.kill(children[-1], signal.SIGKILL)
 
     signal.signal(signal.SIGUSR1, end)
-    for order in orders("trial-"):
+    for order in orders():
         child = os.fork()
         if child == 0:
             begin(order)
             os._exit(0)
         children.append(child)
         os.waitpid(child, 0)
-        emit("ended", trial=order["tag"])
+        emit("ended", trial=order["begin"])
 
 
 if __name__ == "__main__":

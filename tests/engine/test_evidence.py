@@ -178,7 +178,12 @@ def test_a_log_that_lost_its_end_spoils_the_trial(rigs, monkeypatch):
     rig.publish("target")
     rig.settle()
     whole = Node.log
-    monkeypatch.setattr(Node, "log", lambda node: b"".join(whole(node).splitlines(True)[:-2]))
+
+    def without_its_end(node, *, tail=None, **about):
+        lines = whole(node, tail=tail, **about).splitlines(True)
+        return b"".join(lines if tail else lines[:-2])
+
+    monkeypatch.setattr(Node, "log", without_its_end)
     assert any("seen live that the logs do not have" in doubt for doubt in judged(rig).doubts)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from lab.history import parse_log
 from lab.worker import events, gate
+from lab.worker.inbox import orders
 
 
 def lines_of(code):
@@ -100,19 +101,12 @@ def test_a_gate_that_nobody_opens_does_not_hold_for_ever(monkeypatch, said, tmp_
     assert said == ["held", "hold-expired"]
 
 
-def test_an_order_that_is_still_being_written_is_not_read(tmp_path):
-    from lab.worker.inbox import orders
-
-    found = []
-    reader = threading.Thread(target=lambda: found.append(next(orders(tmp_path))))
-    order = tmp_path / "000000.json"
-    order.write_text('[{"id": "t"')
-    reader.start()
-    reader.join(0.05)
-    assert found == []
-    order.write_text(json.dumps([{"id": "t"}]) + "\n")
-    reader.join(5)
-    assert found == [[{"id": "t"}]]
+def test_orders_of_one_trial_are_told_from_those_of_others():
+    lines = [
+        json.dumps(order) for order in ({"do": 1}, {"trial": "t-1", "do": 2}, {"trial": "t-12", "do": 3})
+    ]
+    assert [order["do"] for order in orders(lines=lines)] == [1]
+    assert [order["do"] for order in orders("t-1", lines)] == [2]
 
 
 class Loop:
