@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,9 +46,14 @@ class Queue:
         self._ask_until(held, f"the broker to hold {ready} tasks, with {unacked} more unacknowledged")
 
     def has_consumers(self, count: int) -> None:
-        """Wait until the broker counts so many consumers. Redis counts none, and nothing is waited for."""
+        """Wait until the broker counts so many consumers. Redis counts none, and nothing is waited for.
+
+        That is a timeout of the broker's, or of TCP: how long it took is in the history.
+        """
+        began = time.monotonic()
         what = f"the broker to count {count} consumers"
         self._ask_until(lambda: self.namespace.depth().consumers in (None, count), what, COUNT_SECONDS)
+        self.record("imposed", node=BROKER, seconds=round(time.monotonic() - began, 3))
 
     def has_dead_letter(self, task: str) -> None:
         """Wait until the broker has put this task among its dead letters."""

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from lab.engine.adapter import Node
 from lab.errors import DeadlineExpired, EngineGone, Interrupted
@@ -13,8 +14,25 @@ from lab.history import Event, NotAnEvent, parse_event
 
 WAKE_SECONDS = 0.2  # how late a stop request or a deadline may be noticed
 POLL_SECONDS = 0.02  # between two questions to a broker
+FAST_SECONDS = 0.02
+REST = 3
 
 Stop = threading.Event
+
+
+@dataclass(slots=True)
+class Pace:
+    """Asks a question that takes longer the more there is to look at, for a quarter of the time at most."""
+
+    rest: float = 0.0  # seconds to leave before the next time; none while answers are fast
+
+    def ask(self, question: Callable[[], bool]) -> bool:
+        """The answer."""
+        began = time.monotonic()
+        answer = question()
+        took = time.monotonic() - began
+        self.rest = REST * took if took > FAST_SECONDS else 0.0
+        return answer
 
 
 class Watch:
@@ -39,8 +57,9 @@ class Watch:
         Raises :class:`DeadlineExpired` naming ``what`` was waited for, :class:`Interrupted`.
         """
         deadline = time.monotonic() + seconds
+        pace = Pace()
         with self._changed:
-            while not condition(self._events):
+            while not pace.ask(lambda: condition(self._events)):
                 self.check()
                 if node in self._ended:
                     raise DeadlineExpired(
@@ -50,15 +69,18 @@ class Watch:
                 if left <= 0:
                     raise DeadlineExpired(f"waited {seconds:g} s for {what}", "run it again")
                 self._changed.wait(min(left, WAKE_SECONDS))
+                if pace.rest:
+                    self._changed.wait_for(lambda: False, pace.rest)
 
     def poll(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
         """Wait for a condition outside the histories, like a broker that answers."""
         deadline = time.monotonic() + seconds
-        while not condition():
+        pace = Pace()
+        while not pace.ask(condition):
             self.check()
             if time.monotonic() > deadline:
                 raise DeadlineExpired(f"waited {seconds:g} s for {what}", "run it again")
-            time.sleep(POLL_SECONDS)
+            self._stop.wait(max(POLL_SECONDS, pace.rest))
 
     def let_pass(self, seconds: float) -> None:
         """Let time pass, unless the user asks to stop."""

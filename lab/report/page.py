@@ -20,6 +20,7 @@ from lab.report.advice import ENOUGH, advice, changes
 from lab.report.cells import Cell
 from lab.report.data import Report
 from lab.report.histories import Story, story
+from lab.report.survival import survival
 from lab.report.tables import Table
 from lab.report.terminal import evidence
 from lab.report.words import LOOKS, Word, trial_word, word_of, worst
@@ -118,6 +119,7 @@ def render(report: Report, out: Path) -> str:
         advice=advice(report),
         changes=changes(report),
         overview=overview(report),
+        survival=survival(report),
         views=views(report, out),
         words=list(LOOKS),
         counts=_counts(report),

@@ -19,6 +19,7 @@ from lab.report.advice import Change, advice
 from lab.report.cells import Cell
 from lab.report.chance import interval
 from lab.report.data import Report
+from lab.report.survival import Share, survival
 from lab.report.tables import Table
 from lab.report.words import Word, trial_word
 
@@ -171,7 +172,7 @@ def _plain(value: object) -> object:
 
 def as_markdown(report: Report) -> str:
     """The first page and the matrix, readable as it is."""
-    return "\n".join([*summary(report), *_matrices(report), *_about(report)]) + "\n"
+    return "\n".join([*summary(report), *_survival(report), *_matrices(report), *_about(report)]) + "\n"
 
 
 def summary(report: Report) -> Iterator[str]:
@@ -215,6 +216,25 @@ def _bold(name: str) -> str:
 
 def _moves(moves: Iterable[tuple[Word, Word, int]]) -> str:
     return ", ".join(f"{n} x {one.value} → {other.value}" for one, other, n in moves) or "nothing"
+
+
+def _survival(report: Report) -> Iterator[str]:
+    for one in survival(report):
+        yield f"## What survives what: {text(one.scenario)}"
+        yield ""
+        yield f"{text(one.asks)} In so many trials the task was once, by how the broker ended and when."
+        yield ""
+        yield _row(["profile", "settings", *(text(f"{end} {after}") for end, after in one.columns)])
+        yield "|---|---|" + "--:|" * len(one.columns)
+        for profile, settings, shares in one.rows:
+            yield _row([text(profile), text(settings), *(_share(share) for share in shares)])
+        yield ""
+
+
+def _share(share: Share | None) -> str:
+    if share is None:
+        return "-"
+    return interval(share.k, share.n) if share.kind == "some" else f"{share.k}/{share.n}"
 
 
 def _surprises(report: Report) -> Iterator[str]:
