@@ -7,13 +7,14 @@ A trial has a publisher's container for itself while it runs, and a process of i
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
 
 from lab.engine.adapter import Engine, Node, NodeSpec, NodeState
-from lab.errors import EnvironmentLacks, NodeDead
+from lab.errors import EnvironmentLacks, Inconclusive, NodeDead
 from lab.settings import Settings, nested
 
 NAME = "publisher"
@@ -21,6 +22,8 @@ COMMAND = ("python3", "-m", "worker.publishers")
 UNPRIVILEGED_USER = "65534:65534"  # nobody: in every Debian, and Celery looks the group up
 LAST = 20  # lines, of either stream
 MOST = 50  # trials in one container: each reads its log from the start
+END_SECONDS = 10.0
+POLL_SECONDS = 0.01
 ENDED = b'"name":"ended"'
 
 
@@ -74,14 +77,19 @@ class Lent(Node):
         """End its process, not the container."""
         if self._ended():
             raise NodeDead(f"{self.name} ended", "run it again")
-        if super().state().paused:
-            self.unpause()
         super().kill("SIGUSR1" if signal == "SIGKILL" else signal)
 
     def pause(self) -> None:
-        if self._ended():
-            raise NodeDead(f"{self.name} ended", "run it again")
-        super().pause()
+        """End it for good: frozen, it could publish once more between its thaw and its end.
+
+        It holds nothing that its end would give back. Raises :class:`NodeDead`, :class:`Inconclusive`.
+        """
+        self.kill()
+        deadline = time.monotonic() + END_SECONDS
+        while not self._ended():
+            if time.monotonic() > deadline:
+                raise Inconclusive(f"{self.name} did not end", "run it again")
+            time.sleep(POLL_SECONDS)
 
     def state(self) -> NodeState:
         found = super().state()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.engine.adapter import Node
-from lab.errors import NodeDead
+from lab.errors import Inconclusive, NodeDead
 from lab.publishers import MOST, Container, Lent, Publishers
 
 
@@ -74,6 +74,20 @@ def test_a_process_that_runs_is_ended_alone(shelf):
     assert node.state().running
     node.kill()
     assert api.calls == ["SIGUSR1"]
+
+
+def test_a_process_is_not_frozen_but_ended_for_good(shelf):
+    node, api = lent(shelf, "t-3", RUNNING)
+    api.kill = lambda _, signal: api.texts.update({True: RUNNING + line(1, "ended", "t-3")})
+    node.pause()
+    assert not node.state().running
+
+
+def test_a_process_that_does_not_end_spoils_the_trial(shelf, monkeypatch):
+    monkeypatch.setattr("lab.publishers.END_SECONDS", 0.05)
+    node, _ = lent(shelf, "t-3", RUNNING)
+    with pytest.raises(Inconclusive, match="did not end"):
+        node.pause()
 
 
 def test_a_process_that_ended_is_dead_and_not_killed_again(shelf):
