@@ -49,6 +49,10 @@ class Queue:
         what = f"the broker to count {count} consumers"
         self._ask_until(lambda: self.namespace.depth().consumers in (None, count), what, COUNT_SECONDS)
 
+    def expires(self) -> None:
+        """Wait until the broker has deleted it, because nobody used it."""
+        self._ask_until(lambda: not self.namespace.has_queue(), "the broker to delete the queue")
+
     def has_blocked(self, count: int) -> None:
         """Wait until the broker has blocked so many connections of the trial, because they published."""
         what = f"the broker to block {count} connections"

@@ -61,42 +61,36 @@ def expected(cell: Cell) -> Expectation:
     source = "rabbitmq 4.0.5 rabbit_reader.erl: recvloop, maybe_block; amqp 5.4.2 channel.py: _basic_publish"
     surprise = None if confirmed else TOLD_OK
     if then == "over":
-        because = (
-            "its bytes wait in the broker's buffer, or its kernel's, and are read when the alarm is over"
-        )
+        because = "its bytes wait in the broker's memory, or its kernel's, until the alarm is over"
     elif then == "broker-crash" and confirmed:
         because = "it was told nothing, so it published again when the broker was back"
         source = "kombu 5.7.0 connection.py: ensure"
     elif then == "broker-crash":
         outcomes["target"] = "lost"
-        because = (
-            "it was told ok when its bytes had gone to its kernel; the broker that had not read them died"
-        )
+        because = "it was told ok when its bytes were in a kernel; the broker that was to read them died"
     elif then == "killed-after-one" and not confirmed:
-        outcomes["target"] = "lost"
+        outcomes["target"], source = "lost", f"{source}; {UNREAD}"
         because = (
-            "it had not read that it is blocked, as it does in its next publish, so its kernel reset the "
+            "it died with connection.blocked unread, so its kernel reset the connection, and the broker "
         )
-        because += "connection, and the broker failed to say *unblocked* before it handled what it had read"
-        source = (
-            "amqp 5.4.2 channel.py: _basic_publish drains events first; rabbitmq 4.0.5 rabbit_reader.erl: "
-        )
-        source += "maybe_unblock, send_unblocked"
+        because += "failed to tell it that it is unblocked before it handled the task that it had read"
     else:
-        because = (
-            "it had read that it is blocked, so its connection ended in good order, and was read to its end"
-        )
+        because = "it died with connection.blocked read, so its connection ended in good order"
+    luck = {}
     if then == "killed-after-two":
-        outcomes["second"] = "once"
+        outcomes["second"], luck = "once", {"second": ("once", "lost")}
+        because += "; the second task was in its kernel, and may be lost to the answer that nobody is there"
     return Expectation(
         outcomes={label: {outcome: 1} for label, outcome in outcomes.items()},
         because=because,
         source=source,
+        luck=luck,
         facts={"told_during": "nothing" if confirmed else "ok"},
         surprise=surprise,
     )
 
 
+UNREAD = "_basic_publish reads what came before it sends; rabbit_reader.erl: maybe_unblock, send_unblocked"
 TOLD_OK = Surprise(
     documented="RabbitMQ: connections that only publish are blocked while an alarm is in effect, and clients "
     "can be told so, to stop publishing",

@@ -57,6 +57,10 @@ class Namespace(ABC):
         """Delete a queue that lost its log. Raises :class:`BrokerSilent` when it has not."""
         raise NotImplementedError(f"the queue of a {type(self).__name__} has no log of its own")
 
+    def has_queue(self) -> bool:
+        """Whether there is a queue at all. Raises :class:`BrokerSilent`."""
+        raise NotImplementedError(f"a queue of a {type(self).__name__} is there when something is in it")
+
     def has_blocked(self, count: int) -> bool:
         """Whether the broker has stopped to read from so many connections, because they published."""
         raise NotImplementedError(f"no {type(self).__name__} blocks connections ({count})")

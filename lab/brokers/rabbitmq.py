@@ -190,6 +190,11 @@ class VirtualHost(Namespace):
         self._control("close_all_connections", "--vhost", self._name, "closed by the lab")
         return before
 
+    def has_queue(self) -> bool:
+        """Asked over HTTP: to declare a queue passively is to use it, which puts off its expiry."""
+        answer = self._broker.admin("GET", f"queues/{self._name}/{QUEUE}?disable_stats=true")
+        return answer.status_code != NOT_FOUND
+
     def has_blocked(self, count: int) -> bool:
         """Each connection is asked: the management interface would know seconds later."""
         blocked = f'[{{vhost, <<"{self._name}">>}}, {{state, blocked}}]'
