@@ -83,6 +83,8 @@ def publish(rig: Rig, label: str) -> list[str]:
 def cannot(cell: Cell) -> str | None:
     if cell.broker == "redis":
         return "Redis lets no task expire: a worker revokes one that is too old, see dead-letter"
+    if cell.profile == "rabbitmq-quorum@3.8":
+        return "a quorum queue lets messages expire since RabbitMQ 3.10"
     if cell.params["limit"] == "queue-expires" and cell.params["where"] == "prefetched":
         return "a queue that has a consumer does not expire"
     return None

@@ -63,7 +63,7 @@ def expected(cell: Cell) -> Expectation:
     if then == "over":
         because = "its bytes wait in the broker's memory, or its kernel's, until the alarm is over"
     elif then == "broker-crash" and confirmed:
-        because = "it was told nothing, so it published again when the broker was back"
+        because = "it was told nothing, so it published again, for as long as its retry policy lets it"
         source = "kombu 5.7.0 connection.py: ensure"
     elif then == "broker-crash":
         outcomes["target"] = "lost"
@@ -71,9 +71,11 @@ def expected(cell: Cell) -> Expectation:
     elif then == "killed-after-one" and not confirmed:
         outcomes["target"], source = "lost", f"{source}; {UNREAD}"
         because = (
-            "it died with connection.blocked unread, so its kernel reset the connection, and the broker "
+            "it died with connection.blocked unread: its kernel reset the connection, and the broker could "
         )
-        because += "failed to tell it that it is unblocked before it handled the task that it had read"
+        because += (
+            "not tell it that it is unblocked, which it does before it handles the task that it had read"
+        )
     else:
         because = "it died with connection.blocked read, so its connection ended in good order"
     luck = {}
