@@ -70,12 +70,7 @@ def expected(cell: Cell) -> Expectation:
         because = "it was told ok when its bytes were in a kernel; the broker that was to read them died"
     elif then == "killed-after-one" and not confirmed:
         outcomes["target"], source = "lost", f"{source}; {UNREAD}"
-        because = (
-            "it died with connection.blocked unread: its kernel reset the connection, and the broker could "
-        )
-        because += (
-            "not tell it that it is unblocked, which it does before it handles the task that it had read"
-        )
+        because = RESET
     else:
         because = "it died with connection.blocked read, so its connection ended in good order"
     luck = {}
@@ -92,6 +87,10 @@ def expected(cell: Cell) -> Expectation:
     )
 
 
+RESET = (
+    "it died with connection.blocked unread: its kernel reset the connection, so the broker failed to say "
+    "that it is unblocked, which it does before it handles the task that it had read"
+)
 UNREAD = "_basic_publish reads what came before it sends; rabbit_reader.erl: maybe_unblock, send_unblocked"
 TOLD_OK = Surprise(
     documented="RabbitMQ: connections that only publish are blocked while an alarm is in effect, and clients "
