@@ -75,8 +75,10 @@ def expected(cell: Cell) -> Expectation:
         because = "it died with connection.blocked read, so its connection ended in good order"
     luck = {}
     if then == "killed-after-two":
-        outcomes["second"], luck = "once", {"second": ("once", "lost")}
-        because += "; the second task was in its kernel, and may be lost to the answer that nobody is there"
+        outcomes["second"], luck = "once", {"target": ("once", "lost"), "second": ("once", "lost")}
+        because += (
+            "; whether the broker comes to handle all of it before it hears that nobody is there is luck"
+        )
     return Expectation(
         outcomes={label: {outcome: 1} for label, outcome in outcomes.items()},
         because=because,
