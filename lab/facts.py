@@ -132,6 +132,14 @@ def told_during(history: Sequence[Event]) -> Scalar:
     return ", ".join(sorted(told)) or "nothing"
 
 
+def finished_during(history: Sequence[Event]) -> Scalar:
+    """How many tasks had finished before the lab began to undo a fault; ``None`` where it undid none."""
+    healed = min((e.at for e in lab_events(history, "heal")), default=None)
+    own = {e.task for e in history if e.name == "asked" and e.detail.get("label") != SENTINEL}
+    finished = (e for e in history if e.name == "finished" and e.task in own)
+    return None if healed is None else sum(e.at < healed for e in finished)
+
+
 def order(history: Sequence[Event]) -> Scalar:
     """In what order the worker that came last started its tasks: ``2 3 1``, numbered as published.
 
@@ -149,7 +157,19 @@ def order(history: Sequence[Event]) -> Scalar:
 
 FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {
     f.__name__: f
-    for f in (runs, exits, waited, sent, remembered, results, charges, told_during, order, cut_after)
+    for f in (
+        runs,
+        exits,
+        waited,
+        sent,
+        remembered,
+        results,
+        charges,
+        told_during,
+        finished_during,
+        order,
+        cut_after,
+    )
 }
 
 
@@ -158,6 +178,14 @@ def dead(history: Sequence[Event], backlog: Backlog) -> Scalar:
     return len(_targets(history) & {*backlog.dead})
 
 
+def dead_letters(history: Sequence[Event], backlog: Backlog) -> Scalar:
+    """How many messages of each label lie in the dead-letter queue: ``newest 8``. A task may have several."""
+    labels = {e.task: e.detail.get("label") for e in history if e.name == "asked"}
+    counted = Counter(str(labels.get(task)) for task in backlog.dead)
+    return ", ".join(f"{label} {times}" for label, times in sorted(counted.items()))
+
+
 def facts_of(history: Sequence[Event], backlog: Backlog) -> dict[str, Scalar]:
     """Every fact of this history, and of what the broker held when it ended."""
-    return {"dead": dead(history, backlog)} | {name: fact(history) for name, fact in FACTS.items()}
+    kept = {"dead": dead(history, backlog), "dead_letters": dead_letters(history, backlog)}
+    return kept | {name: fact(history) for name, fact in FACTS.items()}

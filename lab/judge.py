@@ -232,8 +232,10 @@ def _outcome_at_rest(evidence: Evidence, *, rested: bool) -> Outcome:
     ended = evidence.failures and evidence.failures >= evidence.starts - evidence.cut - evidence.retried
     if ended and not evidence.coming:
         return Outcome.FAILED
-    if evidence.held:
-        return Outcome.STRANDED if evidence.told is not Told.FAILED else Outcome.UNKNOWN
+    if evidence.held and evidence.told is not Told.FAILED:
+        return Outcome.STRANDED
+    if evidence.coming:
+        return Outcome.UNKNOWN  # it is to run, and its publisher was told that it failed
     never_came_back = {Told.OK: Outcome.LOST, Told.FAILED: Outcome.REFUSED, Told.NOTHING: Outcome.UNKNOWN}
     return never_came_back[evidence.told] if rested else Outcome.UNKNOWN
 

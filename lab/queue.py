@@ -55,6 +55,15 @@ class Queue:
         self._ask_until(lambda: self.namespace.depth().consumers in (None, count), what, COUNT_SECONDS)
         self.record("imposed", node=BROKER, seconds=round(time.monotonic() - began, 3))
 
+    def expires(self) -> None:
+        """Wait until the broker has deleted it, because nobody used it."""
+        self._ask_until(lambda: not self.namespace.has_queue(), "the broker to delete the queue")
+
+    def has_blocked(self, count: int) -> None:
+        """Wait until the broker has blocked so many connections of the trial, because they published."""
+        what = f"the broker to block {count} connections"
+        self._ask_until(lambda: self.namespace.has_blocked(count), what, COUNT_SECONDS)
+
     def has_dead_letter(self, task: str) -> None:
         """Wait until the broker has put this task among its dead letters."""
         self._ask_until(lambda: task in self.namespace.dead_letters(), f"{task} to be a dead letter")
@@ -84,6 +93,21 @@ class Queue:
     def keep_dead_letters(self) -> None:
         """Have the broker put what it drops from here into a queue that no worker consumes."""
         self.namespace.keep_dead_letters()
+
+    def limit_length(self, tasks: int, overflow: str) -> None:
+        """Have it hold so many waiting tasks and no more. ``overflow`` says in RabbitMQ's words who goes."""
+        self.namespace.limit_length(tasks, overflow)
+        self.tune(BROKER, {"max-length": tasks})
+
+    def expire_tasks(self, seconds: float) -> None:
+        """Have the broker drop a task that waited for so long, by a policy of the broker."""
+        self.namespace.expire_tasks(round(seconds * 1000))
+        self.tune(BROKER, {"message-ttl": seconds})
+
+    def expire_unused(self, seconds: float) -> None:
+        """Have the broker delete the queue when it had no consumer for so long, by a policy of the broker."""
+        self.namespace.expire_unused(round(seconds * 1000))
+        self.tune(BROKER, {"expires": seconds})
 
     def _ask_until(self, answer: Callable[[], bool], what: str, seconds: float = PHASE_SECONDS) -> None:
         """Ask the broker until the answer is yes. While it is silent, it is not."""

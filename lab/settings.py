@@ -75,6 +75,18 @@ PRODUCTION: Mapping[str, tuple[str, str]] = {
         "20 since RabbitMQ 4.0, none before",
         "a quorum queue drops a message that came back 20 times, or keeps it for ever",
     ),
+    "expires": (
+        "none",
+        "a queue without a consumer stays for ever; where one has an expiry, it is of minutes or hours",
+    ),
+    "max-length": (
+        "no limit",
+        "a queue grows until the broker raises an alarm; where it has a limit, it is of thousands",
+    ),
+    "message-ttl": (
+        "none",
+        "a task waits for ever; where a queue lets its messages expire, it is after minutes or days",
+    ),
     "result_backend_transport_options": (
         "20 retries, one each second (retry_policy)",
         "a publisher that finds its result backend away tries again for 20 s before it is told",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from lab.faults import (
+    Alarm,
     CloseConnections,
     ControlShutdown,
     Cut,
@@ -24,6 +25,7 @@ from lab.judge import BROKER
 from lab.rig import Rig
 from lab.servers.base import Beside
 
+LONG_ALARM = 60.0  # seconds: a broker may be killed and started again in it
 FIRST_PROCESS = 1  # of a container; its end is the end of the container
 
 
@@ -106,6 +108,19 @@ def fill_memory(rig: Rig) -> Fault:
         fill=lambda: broker.limit_memory(1),
         free=lambda: broker.limit_memory(0),
         full=broker.memory_is_full,
+    )
+
+
+def raise_alarm(rig: Rig, resource: str) -> Fault:
+    """The broker is short of ``memory`` or ``disk``, and blocks every connection that publishes."""
+    broker = rig.broker
+    return Alarm(
+        BROKER,
+        resource=resource,
+        sound=broker.raise_alarm,
+        clear=broker.clear_alarm,
+        alarms=broker.alarms,
+        longest=LONG_ALARM,
     )
 
 

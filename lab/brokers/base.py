@@ -57,6 +57,14 @@ class Namespace(ABC):
         """Delete a queue that lost its log. Raises :class:`BrokerSilent` when it has not."""
         raise NotImplementedError(f"the queue of a {type(self).__name__} has no log of its own")
 
+    def has_queue(self) -> bool:
+        """Whether there is a queue at all. Raises :class:`BrokerSilent`."""
+        raise NotImplementedError(f"a queue of a {type(self).__name__} is there when something is in it")
+
+    def has_blocked(self, count: int) -> bool:
+        """Whether the broker has stopped to read from so many connections, because they published."""
+        raise NotImplementedError(f"no {type(self).__name__} blocks connections ({count})")
+
     def limit_unacknowledged(self, seconds: float, look_every: float) -> None:
         """Have the broker close channels that leave a delivery unacknowledged for longer than that."""
         raise NotImplementedError(f"no {type(self).__name__} has consumer_timeout ({seconds}, {look_every})")
@@ -64,6 +72,18 @@ class Namespace(ABC):
     def keep_dead_letters(self) -> None:
         """Have the broker put what it drops into a queue of its own."""
         raise NotImplementedError(f"no {type(self).__name__} has dead letters")
+
+    def limit_length(self, tasks: int, overflow: str) -> None:
+        """Have the broker hold so many waiting tasks and no more; ``overflow`` says which ones go."""
+        raise NotImplementedError(f"no {type(self).__name__} limits a queue ({tasks}, {overflow})")
+
+    def expire_tasks(self, milliseconds: int) -> None:
+        """Have the broker drop a task that waited for so long."""
+        raise NotImplementedError(f"no {type(self).__name__} drops what waits ({milliseconds})")
+
+    def expire_unused(self, milliseconds: int) -> None:
+        """Have the broker delete the queue when it had no consumer for so long."""
+        raise NotImplementedError(f"no {type(self).__name__} deletes its queues ({milliseconds})")
 
     def dead_letters(self) -> list[str]:
         """The ids in that queue, where there is one. Raises :class:`BrokerSilent`."""
@@ -160,6 +180,18 @@ class Broker(Server):
     def memory_is_full(self) -> bool:
         """Whether it refuses a write for want of memory. Raises :class:`BrokerSilent`."""
         raise NotImplementedError(f"the memory of {type(self).__name__} is not limited by the lab")
+
+    def raise_alarm(self, resource: str) -> None:
+        """Set its limit of ``memory`` or ``disk`` to what it cannot keep, so that it raises the alarm."""
+        raise NotImplementedError(f"no {type(self).__name__} has a {resource} alarm")
+
+    def clear_alarm(self, resource: str) -> None:
+        """Give it back the limit that it had before."""
+        raise NotImplementedError(f"no {type(self).__name__} has a {resource} alarm")
+
+    def alarms(self) -> list[str]:
+        """The resources that it says it is short of. Raises :class:`BrokerSilent`."""
+        return []
 
     @abstractmethod
     def open(self, number: int) -> Namespace:

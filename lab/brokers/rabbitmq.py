@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pika
@@ -27,6 +27,14 @@ DEAD_LETTERS = "dead"
 ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.02
 NOT_FOUND = 404
+ALARMED = 503
+
+#: How each limit is read and set, and a value that no machine can keep. 0 of all memory is documented as the
+#: way to stop all publishing (https://www.rabbitmq.com/docs/memory); 1 EiB is more than any disk has free.
+LIMITS = {
+    "memory": ("vm_memory_monitor", "vm_memory_high_watermark", "0"),
+    "disk": ("rabbit_disk_monitor", "disk_free_limit", "1 bsl 60"),
+}
 
 
 class RabbitMQ(Broker):
@@ -35,14 +43,19 @@ class RabbitMQ(Broker):
     ports = ("LAB_PORT", "LAB_ADMIN_PORT")
     inner_port = 5672
 
-    def admin(self, method: str, path: str, body: object = None) -> requests.Response:
-        """One call of the management interface. Raises :class:`BrokerSilent`."""
+    def admin(
+        self, method: str, path: str, body: object = None, accept: int = NOT_FOUND
+    ) -> requests.Response:
+        """One call of the management interface; ``accept`` is an error that is an answer too.
+
+        Raises :class:`BrokerSilent`.
+        """
         url = f"http://{LOOPBACK}:{self.public['LAB_ADMIN_PORT']}/api/{path}"
         with _asking():
             answer = requests.request(
                 method, url, json=body, auth=(USER, self.password), timeout=ANSWER_SECONDS
             )
-            if answer.status_code != NOT_FOUND:
+            if answer.status_code != accept:
                 answer.raise_for_status()
         return answer
 
@@ -73,6 +86,34 @@ class RabbitMQ(Broker):
     def shut_down(self) -> None:
         self.node.begin(["rabbitmqctl", "--quiet", "stop"])
 
+    def control(self, *words: str) -> None:
+        """Have ``rabbitmqctl`` do something. Raises :class:`BrokerSilent` when it could not."""
+        if self.node.execute(["rabbitmqctl", "--quiet", *words]):
+            raise BrokerSilent(f"rabbitmqctl could not {words[0].replace('_', ' ')}", "run it again")
+
+    def agrees(self, match: str) -> bool:
+        """Whether this match of two Erlang terms holds."""
+        return self.node.execute(["rabbitmqctl", "--quiet", "eval", match]) == 0
+
+    def raise_alarm(self, resource: str) -> None:
+        """Set the limit as ``rabbitmqctl`` does; the server itself remembers the one that it had."""
+        module, limit, beyond = LIMITS[resource]
+        before = f"application:set_env(rabbit, lab_{resource}, {module}:get_{limit}())"
+        self.control("eval", f"{before}, {module}:set_{limit}({beyond}).")
+
+    def clear_alarm(self, resource: str) -> None:
+        """One that was started again has its own limits already, and remembers nothing."""
+        module, limit, _ = LIMITS[resource]
+        again = f"{{ok, Before}} -> {module}:set_{limit}(Before)"
+        self.control(
+            "eval", f"case application:get_env(rabbit, lab_{resource}) of {again}; undefined -> ok end."
+        )
+
+    def alarms(self) -> list[str]:
+        answer = self.admin("GET", "health/checks/local-alarms", accept=ALARMED)
+        found = answer.json().get("alarms", [])
+        return [str(alarm["resource"]).split()[0] for alarm in found]  # *disk space*
+
     def open(self, number: int) -> Namespace:
         name = f"trial-{number}"
         self.admin("PUT", f"vhosts/{name}")
@@ -89,6 +130,7 @@ class VirtualHost(Namespace):
         self._broker = broker
         self._name = name
         self._keeps_dead_letters = False
+        self._rules: dict[str, str | int] = {}
 
     def depth(self) -> Depth:
         with self._broker.channel(self._name) as channel:
@@ -148,6 +190,17 @@ class VirtualHost(Namespace):
         self._control("close_all_connections", "--vhost", self._name, "closed by the lab")
         return before
 
+    def has_queue(self) -> bool:
+        """Asked over HTTP: to declare a queue passively is to use it, which puts off its expiry."""
+        answer = self._broker.admin("GET", f"queues/{self._name}/{QUEUE}?disable_stats=true")
+        return answer.status_code != NOT_FOUND
+
+    def has_blocked(self, count: int) -> bool:
+        """Each connection is asked: the management interface would know seconds later."""
+        blocked = f'[{{vhost, <<"{self._name}">>}}, {{state, blocked}}]'
+        all_of_them = "rabbit_networking:connection_info_all([vhost, state])"
+        return self._broker.agrees(f"{count} = length([1 || I <- {all_of_them}, I =:= {blocked}]).")
+
     def remember_queues(self) -> None:
         """Quorum queues are written down half a second late: Ra's table of names is a DETS file.
 
@@ -163,8 +216,7 @@ class VirtualHost(Namespace):
         self._control("delete_queue", QUEUE, "--vhost", self._name)
 
     def _control(self, *words: str) -> None:
-        if self._broker.node.execute(["rabbitmqctl", "--quiet", *words]):
-            raise BrokerSilent(f"rabbitmqctl could not {words[0].replace('_', ' ')}", "run it again")
+        self._broker.control(*words)
 
     def limit_deliveries(self, times: int) -> None:
         definition = {"delivery-limit": times}
@@ -181,12 +233,27 @@ class VirtualHost(Namespace):
         self._control("eval", f"{', '.join(calls)}.")
 
     def keep_dead_letters(self) -> None:
-        """By a policy, so that the queue keeps the arguments that Celery declares it with."""
         self._broker.admin("PUT", f"queues/{self._name}/{DEAD_LETTERS}", {"durable": True})
-        definition = {"dead-letter-exchange": "", "dead-letter-routing-key": DEAD_LETTERS}
-        policy = {"pattern": f"^{QUEUE}$", "definition": definition, "apply-to": "queues"}
-        self._broker.admin("PUT", f"policies/{self._name}/dead-letters", policy)
+        self._rule({"dead-letter-exchange": "", "dead-letter-routing-key": DEAD_LETTERS})
         self._keeps_dead_letters = True
+
+    def limit_length(self, tasks: int, overflow: str) -> None:
+        self._rule({"max-length": tasks, "overflow": overflow})
+
+    def expire_tasks(self, milliseconds: int) -> None:
+        self._rule({"message-ttl": milliseconds})
+
+    def expire_unused(self, milliseconds: int) -> None:
+        self._rule({"expires": milliseconds})
+
+    def _rule(self, definition: Mapping[str, str | int]) -> None:
+        """By a policy, so that the queue keeps the arguments that Celery declares it with.
+
+        One for all rules: of several policies that match a queue RabbitMQ applies one.
+        """
+        self._rules.update(definition)
+        policy = {"pattern": f"^{QUEUE}$", "definition": self._rules, "apply-to": "queues"}
+        self._broker.admin("PUT", f"policies/{self._name}/rules", policy)
 
     def close(self) -> None:
         try:

@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from itertools import islice, repeat
+from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -271,6 +272,7 @@ class Engine:
         self.endpoint = endpoint()
         self._labels = Owner.me().labels(run)
         self._addresses: dict[str, Iterator[IPv4Address | IPv6Address]] = {}
+        self._addressing = Lock()  # nodes of one network are started by several threads
         if "://" not in self.endpoint:
             raise UsageError(
                 f"{self.endpoint!r} is no address of an engine", "e.g. unix:///var/run/docker.sock"
@@ -398,7 +400,8 @@ class Engine:
         return node
 
     def _networking(self, spec: NodeSpec) -> Any:
-        address = next(map(str, self._addresses.get(spec.network, iter(()))), None)
+        with self._addressing:
+            address = next(map(str, self._addresses.get(spec.network, iter(()))), None)
         endpoint = self._api.create_endpoint_config(aliases=[spec.alias], ipv4_address=address)
         return self._api.create_networking_config({spec.network: endpoint})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lab.faults.alarm import Alarm
 from lab.faults.base import Fault
 from lab.faults.freeze import Freeze
 from lab.faults.kill import KillChild, KillNode, Stop
@@ -12,6 +13,7 @@ from lab.faults.signals import ControlShutdown, Signal
 from lab.faults.wire import Wire
 
 __all__ = [
+    "Alarm",
     "CloseConnections",
     "ControlShutdown",
     "Cut",

@@ -96,6 +96,28 @@ def test_what_the_broker_drops_is_a_dead_letter_and_is_told_from_what_is_lost(ri
     assert judge(evidence.history, evidence.backlog).counts() == {"target": {"stranded": 1}}
 
 
+def test_rules_for_one_queue_hold_together(rigs, profile):
+    if profile.family == "redis":
+        pytest.skip("Redis has no policies")
+    rig = rigs()
+    rig.queue.limit_length(1, "drop-head")
+    rig.queue.keep_dead_letters()
+    [oldest] = rig.publish("target")
+    rig.publish("target")
+    rig.queue.has_dead_letter(oldest)
+    assert rig.namespace.depth().ready == 1
+
+
+def test_a_queue_that_nobody_uses_expires_and_to_ask_for_it_is_not_to_use_it(rigs, profile):
+    if profile.family == "redis":
+        pytest.skip("Redis has no policies")
+    rig = rigs()
+    rig.queue.expire_unused(1.0)
+    rig.publish("target")
+    assert rig.namespace.has_queue()
+    rig.queue.expires()
+
+
 def test_what_a_frozen_worker_holds_is_told_from_what_waits_in_the_queue(rigs):
     rig = rigs({"task_acks_late": True, "worker_prefetch_multiplier": 2})
     holder = rig.worker("holder", hold="running")

@@ -9,12 +9,23 @@ from dataclasses import replace
 import pytest
 
 from lab.brokers import Profile
+from lab.brokers.rabbitmq import LIMITS
 from lab.engine.adapter import NodeSpec
 from lab.engine.images import PYTHON_BASE
 from lab.errors import BrokerSilent
-from lab.faults import CloseConnections, Cut, Freeze, KillChild, KillNode, MemoryFull, OutOfMemory, Stop
+from lab.faults import (
+    Alarm,
+    CloseConnections,
+    Cut,
+    Freeze,
+    KillChild,
+    KillNode,
+    MemoryFull,
+    OutOfMemory,
+    Stop,
+)
 from lab.faults.base import LASTING
-from lab.verbs import control_shutdown, crash_server, cut_wire, freeze_wire, send_signal
+from lab.verbs import control_shutdown, crash_server, cut_wire, freeze_wire, raise_alarm, send_signal
 from lab.watch import Watch
 
 from .conftest import SLEEPER
@@ -261,6 +272,44 @@ def test_a_full_memory_is_proved_by_a_write_that_is_refused(stages):
         assert fault.reverted() == "the broker takes a write again"
         with broker.client(255) as client:
             assert client.dbsize() == 0
+
+
+def test_an_alarm_is_listed_by_the_broker_and_the_undo_gives_it_back_its_limit(stages):
+    with stages.own(Profile.load("rabbitmq-classic")) as stage:
+        broker = stage.broker
+        for resource, (module, limit, _) in LIMITS.items():
+            sound, clear, alarms = broker.raise_alarm, broker.clear_alarm, broker.alarms
+            fault = Alarm("broker", resource=resource, sound=sound, clear=clear, alarms=alarms)
+            assert fault.proof() is None
+            assert broker.agrees(f"ok = application:set_env(rabbit, lab_test, {module}:get_{limit}()).")
+            fault.inject()
+            until(lambda fault=fault: fault.proof() is not None)
+            assert broker.agrees(
+                f"false = {module}:get_{limit}() =:= element(2, application:get_env(rabbit, lab_test))."
+            )
+            assert fault.reverted() is None
+            fault.revert()
+            until(lambda fault=fault: fault.reverted() is not None)
+            fault.revert()
+            assert broker.agrees(
+                f"true = {module}:get_{limit}() =:= element(2, application:get_env(rabbit, lab_test))."
+            )
+
+
+def test_a_broker_with_an_alarm_blocks_whoever_publishes_and_nobody_else(rigs, profile):
+    if profile.family == "redis":
+        pytest.skip("Redis has no alarms")
+    rig = rigs()
+    worker = rig.worker("w", options=("--without-heartbeat",))
+    alarm = rig.inject(raise_alarm(rig, "memory"))
+    assert rig.namespace.has_blocked(0)
+    [task] = rig.publish("target")
+    until(lambda: rig.namespace.has_blocked(1))
+    assert rig.namespace.depth().consumers == 1
+    assert worker.count("received", task) == 0
+    rig.heal(alarm)
+    worker.says("finished", task)
+    assert rig.namespace.has_blocked(0)
 
 
 def test_closed_connections_are_counted_and_the_worker_says_that_it_lost_its_own(rigs):

@@ -28,9 +28,28 @@ def test_told_during_counts_what_publishers_heard_before_the_undo_began(lines, t
     assert facts_of(story(*lines), Backlog())["told_during"] == told
 
 
+@pytest.mark.parametrize(
+    ("lines", "finished"),
+    [
+        (("w/7 finished t", "lab heal fault=freeze", "w/7 finished o"), 1),
+        (("w/7 finished s", "lab heal fault=freeze"), 0),
+        (("w/7 finished t",), None),
+    ],
+    ids=["what came after the undo had begun", "sentinels do not count", "nothing was undone"],
+)
+def test_finished_during_counts_the_tasks_that_a_fault_did_not_keep_from_ending(lines, finished):
+    asked = (ASKED, "web asked o label=others", "web asked s label=sentinel")
+    assert facts_of(story(*asked, *lines), Backlog())["finished_during"] == finished
+
+
 def test_dead_counts_the_targets_in_the_dead_letter_queue():
     history = story(ASKED, "web asked o label=others")
     assert facts_of(history, Backlog(dead=("t", "o")))["dead"] == 1
+
+
+def test_dead_letters_are_messages_of_which_a_task_may_have_several():
+    history = story(ASKED, "web asked o label=others", "web asked p label=others")
+    assert facts_of(history, Backlog(dead=("o", "o", "p", "t")))["dead_letters"] == "others 3, target 1"
 
 
 def test_order_numbers_what_the_last_worker_started_as_it_was_published():

@@ -336,6 +336,7 @@ class TestEdges:
             (Evidence(1, Told.OK, 1, 1, 1, 1, failures=1), True, Outcome.ONCE),
             (Evidence(1, Told.OK, 0, 0, 0, 0, failures=1), True, Outcome.FAILED),
             (Evidence(1, Told.FAILED, held="ready"), True, Outcome.UNKNOWN),
+            (Evidence(1, Told.FAILED, held="dead"), True, Outcome.REFUSED),
             (Evidence(1, Told.FAILED), False, Outcome.UNKNOWN),
             (Evidence(1, Told.OK, 1, 1, 1, 0, open=True), True, Outcome.UNKNOWN),
             (Evidence(2, Told.OK, 1, 1, 1, 1), True, Outcome.UNKNOWN),
@@ -447,9 +448,9 @@ class TestDeadLetters:
     def test_a_task_that_finished_once_is_not_undone_by_a_dead_copy(self):
         assert self.verdict(*published("t"), *ran("t")) == ({"once": 1}, ())
 
-    def test_a_dead_letter_whose_publisher_was_told_that_it_failed_is_undecided(self):
+    def test_a_dead_letter_whose_publisher_was_told_that_it_failed_never_runs_by_itself(self):
         told = ("publisher asked t label=target", "publisher publish-failed t")
-        assert self.verdict(*told)[0] == {"unknown": 1}
+        assert self.verdict(*told)[0] == {"refused": 1}
 
 
 class TestFactsAndEnds:
