@@ -43,6 +43,8 @@ class Lent(Node):
         self._container = container
         self._tag = tag
         self._quoted = f'"{tag}"'.encode()
+        self._over = False
+        self._given_back = False
         self._shelf = shelf
 
     def begin_with(self, settings: Settings) -> None:
@@ -70,6 +72,7 @@ class Lent(Node):
                 break
         for line in lines:
             if ENDED in line:
+                self._over = True
                 return
             yield line
 
@@ -88,6 +91,9 @@ class Lent(Node):
         deadline = time.monotonic() + END_SECONDS
         while not self._ended():
             if time.monotonic() > deadline:
+                self.log()  # in full: errors may have pushed its end out of the last lines
+                if self._over:
+                    return
                 raise Inconclusive(f"{self.name} did not end", "run it again")
             time.sleep(POLL_SECONDS)
 
@@ -96,11 +102,17 @@ class Lent(Node):
         return NodeState(False, False, 0, False) if self._ended() else found
 
     def _ended(self) -> bool:
-        last = super().log(tail=LAST).splitlines()
-        return any(ENDED in line and self._quoted in line for line in last)
+        """Whether its end was told: once true, true for ever, whoever comes after it."""
+        if not self._over:
+            last = super().log(tail=LAST).splitlines()
+            self._over = any(ENDED in line and self._quoted in line for line in last)
+        return self._over
 
     def remove(self) -> None:
         """Give the container back, or remove it if its process is not known to have ended."""
+        if self._given_back:
+            return
+        self._given_back = True
         try:
             whole = self._ended() and super().state().running and self._container.served < MOST
         except EnvironmentLacks:

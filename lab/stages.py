@@ -18,15 +18,17 @@ from lab.watch import Stop, Watch
 
 BROKER_BOOT_SECONDS = 60.0
 IDLE = 6  # brokers that wait for another trial
+MOST = 40  # trials on one ground: its addresses are given out once, and a small network has some 250
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ground:
-    """A network, and the publishers on it. It outlives the brokers that stand on it."""
+    """A network, and the publishers on it. It outlives the brokers that stand on it, for so many trials."""
 
     name: str
     network: str
     publishers: Publishers
+    served: int = 0
 
 
 @dataclass(slots=True)
@@ -93,7 +95,7 @@ class Stages:
         try:
             yield stage
         finally:
-            lasts = stage.whole and not disk and not profile.by_the_clock
+            lasts = stage.whole and not disk and not profile.by_the_clock and stage.served < MOST
             for spare in self._put(profile, stage) if lasts else [stage]:
                 self._remove(spare)
 
@@ -122,8 +124,13 @@ class Stages:
             stage.broker.node.remove()
             if stage.broker.disk:
                 stage.broker.disk.remove()
-            with self._lock:
-                self._grounds.append(stage.ground)
+            stage.ground.served += stage.served
+            if stage.ground.served < MOST:
+                with self._lock:
+                    self._grounds.append(stage.ground)
+            else:
+                stage.ground.publishers.close()
+                self._engine.remove_network(stage.ground.network)
 
     def _ground(self, name: str, *, alone: bool) -> Ground:
         """One that is free, or a new one. Who has it alone can be cut off, and come back."""

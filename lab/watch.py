@@ -70,7 +70,7 @@ class Watch:
                     raise DeadlineExpired(f"waited {seconds:g} s for {what}", "run it again")
                 self._changed.wait(min(left, WAKE_SECONDS))
                 if pace.rest:
-                    self._changed.wait_for(lambda: False, pace.rest)
+                    self._changed.wait_for(lambda: False, min(pace.rest, left))
 
     def poll(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
         """Wait for a condition outside the histories, like a broker that answers."""
@@ -80,7 +80,7 @@ class Watch:
             self.check()
             if time.monotonic() > deadline:
                 raise DeadlineExpired(f"waited {seconds:g} s for {what}", "run it again")
-            self._stop.wait(max(POLL_SECONDS, pace.rest))
+            self._stop.wait(max(POLL_SECONDS, min(pace.rest, WAKE_SECONDS)))
 
     def let_pass(self, seconds: float) -> None:
         """Let time pass, unless the user asks to stop."""

@@ -124,11 +124,11 @@ def _run(
                     progress.advance(result)
                     if not progress.live or result.status is not Status.EXPECTED:
                         show(result)
+            if not_run:
+                runs.begin(store.folder, replace(run, not_run={**run.not_run, **not_run}))
         except LabError as error:
             broken = error
     totals.show(out, time.monotonic() - started)
-    if not_run:
-        runs.begin(store.folder, replace(run, not_run={**run.not_run, **not_run}))
     if broken is not None:
         message(broken)
     if left_out := len(trials) - totals.trials:

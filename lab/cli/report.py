@@ -109,7 +109,7 @@ def _known(loaded: Loaded, paths: Iterable[Path]) -> Known:
     return Known(
         asks={name: scenario.asks for name, scenario in scenarios.items()},
         order={name: {a.name: list(a.choices) for a in found.axes} for name, found in scenarios.items()},
-        unsupported=reasons,
+        reasons=reasons,
         planned=planned,
     )
 

@@ -219,12 +219,20 @@ class Node:
             self._api.put_archive(self.id, folder, buffer.getvalue())
 
     def tell(self, order: Mapping[str, object]) -> None:
-        """Write an order to its standard input, through the engine: no network that a fault could cut."""
+        """Write an order to its standard input, through the engine: no network that a fault could cut.
+
+        Raises :class:`NodeDead`, and :class:`Inconclusive` when it does not read its orders.
+        """
         with translated(f"tell {self.name} what to do"):
             if self._input is None:
                 self._stream = self._api.attach_socket(self.id, params={"stdin": 1, "stream": 1})
                 self._input = getattr(self._stream, "_sock", self._stream)  # wrapped to be read from only
-            self._input.sendall(f"{json.dumps(order)}\n".encode())
+            try:  # on a line of its own, even if a reader who was killed has left a part of one
+                self._input.sendall(f"\n{json.dumps(order)}\n".encode())
+            except ConnectionError as error:
+                raise NodeDead(f"{self.name} died before it was told what to do", "run it again") from error
+            except TimeoutError as error:
+                raise Inconclusive(f"{self.name} does not read its orders", "run it again") from error
 
     def log(self, *, errors: bool = False, tail: int | None = None) -> bytes:
         """The whole standard output so far, or the whole standard error; or of the last lines of both."""

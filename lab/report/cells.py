@@ -18,14 +18,15 @@ from lab.store import TrialResult, counted
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known beside the results: questions, the order of axes and tokens, what cannot be and why.
+    """What is known beside the results: questions, the order of axes and tokens.
 
-    ``planned`` are the ids of all cells of the grids that were run.
+    ``planned`` are the ids of all cells of the grids that were run; ``reasons`` say of one of these why the
+    machine could not run it, of any other why it cannot be at all.
     """
 
     asks: Mapping[str, str] = field(default_factory=dict)
     order: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
-    unsupported: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
     planned: frozenset[str] = frozenset()
 
 
@@ -42,13 +43,14 @@ class Cell:
     trials: tuple[TrialResult, ...] = ()
     repeated: int = 0  # inconclusive attempts that were tried again
     reason: str = ""
+    possible: bool = False  # without a trial: it was planned all the same
 
     @cached_property
     def word(self) -> Word:
         """The worst that the evidence decided."""
         if self.trials:
             return worst(trial_word(t.status, t.judgement) for t in self.trials)
-        return Word.UNSUPPORTED if self.reason else Word.NOT_RUN
+        return Word.UNSUPPORTED if self.reason and not self.possible else Word.NOT_RUN
 
     @cached_property
     def words(self) -> Counter[Word]:

@@ -30,7 +30,7 @@ class Report:
     tables: tuple[Table, ...]
     damaged: tuple[str, ...]
     older: int
-    missing: tuple[str, ...]  # planned in a grid, and without any trial
+    missing: Mapping[str, str]  # planned in a grid, and without any trial; why, where that is known
 
     @property
     def cells(self) -> list[Cell]:
@@ -115,8 +115,8 @@ def build(results: Sequence[TrialResult], known: Known | None = None, damaged: S
         for name, anchor in anchors(sorted({cell.scenario for cell in cells})).items()
     ]
     kept = sum(len(own) for own in newest.values())
-    missing = sorted(known.planned - newest.keys() - known.unsupported.keys())
-    return Report(tuple(tables), tuple(damaged), len(results) - kept, tuple(missing))
+    missing = {cell: known.reasons.get(cell, "") for cell in sorted(known.planned - newest.keys())}
+    return Report(tuple(tables), tuple(damaged), len(results) - kept, missing)
 
 
 def _newest(own: Sequence[TrialResult]) -> list[TrialResult]:

@@ -1,41 +1,21 @@
 """What survives what: broker profiles down; stop, crash and power cut across, by time.
 
 Made of every scenario that varies how a broker ends (``end``) and how long after the last word about a task
-(``after``). A share is of the trials in which the struck task was *once*: done, and not done again.
+(``after``). Its cells are those of the matrix: the worst that became of any task, and in how many trials.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from lab.judge import Outcome, Surprise
+from lab.judge import Surprise
 from lab.report.cells import Cell
-from lab.report.chance import wilson
 from lab.report.data import Report
 
-END, AFTER, TARGET = "end", "after", "target"
+END, AFTER = "end", "after"
 ENDS = ("stop", "crash", "power")  # from the gentlest to the hardest
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """In so many of the trials that count the struck task was once."""
-
-    cell: Cell
-    k: int
-    n: int
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval."""
-        return wilson(self.k, self.n)
-
-    @property
-    def kind(self) -> str:
-        """``all``, ``some`` or ``none``."""
-        return "all" if self.k == self.n else "some" if self.k else "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +26,7 @@ class Survival:
     asks: str
     anchor: str
     columns: tuple[tuple[str, str], ...]
-    rows: tuple[tuple[str, str, tuple[Share | None, ...]], ...]
+    rows: tuple[tuple[str, str, tuple[Cell | None, ...]], ...]
     documented: tuple[Surprise, ...]
 
     @property
@@ -59,32 +39,26 @@ def survival(report: Report) -> list[Survival]:
     """Every scenario of the report that ends brokers in these ways."""
     found = []
     for table in report.tables:
-        cells = [cell for cell in table.cells if {END, AFTER} <= cell.params.keys()]
+        cells = [cell for row in table.rows for cell in row.cells if {END, AFTER} <= cell.params.keys()]
         if cells:
             documented = tuple(s for name, s, _ in report.documented if name == table.scenario)
-            columns = tuple(sorted({_column(cell) for cell in cells}, key=_order))
+            columns = tuple(sorted({_column(cell) for cell in cells if cell.trials}, key=_order))
             rows = tuple(_rows(cells, columns))
             found.append(Survival(table.scenario, table.asks, table.anchor, columns, rows, documented))
     return found
 
 
 def _rows(
-    cells: list[Cell], columns: tuple[tuple[str, str], ...]
-) -> Iterator[tuple[str, str, tuple[Share | None, ...]]]:
-    places: dict[tuple[str, str], dict[tuple[str, str], Share | None]] = {}
+    cells: Iterable[Cell], columns: Iterable[tuple[str, str]]
+) -> Iterator[tuple[str, str, tuple[Cell | None, ...]]]:
+    places: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
     for cell in cells:
         others = [token for axis, token in cell.params.items() if axis not in (END, AFTER)]
         settings = " ".join([*others, cell.variant]).strip()
-        places.setdefault((cell.profile, settings), {})[_column(cell)] = _share(cell)
+        places.setdefault((cell.profile, settings), {})[_column(cell)] = cell
     for (profile, settings), own in sorted(places.items()):
-        yield profile, settings, tuple(own.get(column) for column in columns)
-
-
-def _share(cell: Cell) -> Share | None:
-    """``None`` where no trial decided."""
-    decided = [trial.judgement for trial in cell.trials if not trial.judgement.doubts]
-    targets = [task.outcome for judged in decided for task in judged.tasks if task.label == TARGET]
-    return Share(cell, sum(o is Outcome.ONCE for o in targets), len(targets)) if targets else None
+        if any(cell.trials for cell in own.values()):
+            yield profile, settings, tuple(own.get(column) for column in columns)
 
 
 def _column(cell: Cell) -> tuple[str, str]:

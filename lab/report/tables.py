@@ -79,7 +79,8 @@ def table_of(name: str, anchor: str, cells: Sequence[Cell], settings: frozenset[
         chosen = {**dict(zip(rows_of, head[1], strict=True)), **dict(zip(columns_of, column, strict=True))}
         params = {axis: chosen[axis] for axis in axes if chosen[axis]}
         cell = id_of(name, head[0], params.values(), head[2])
-        return Cell(cell, name, head[0], params, head[2], "", reason=known.unsupported.get(cell, ""))
+        why, possible = known.reasons.get(cell, ""), cell in known.planned
+        return Cell(cell, name, head[0], params, head[2], "", reason=why, possible=possible)
 
     rows = [Row(*head, tuple(place.get((*head, c)) or gap(head, c) for c in columns)) for head in heads]
     return Table(

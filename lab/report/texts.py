@@ -19,7 +19,7 @@ from lab.report.advice import Change, advice
 from lab.report.cells import Cell
 from lab.report.chance import interval
 from lab.report.data import Report
-from lab.report.survival import Share, survival
+from lab.report.survival import survival
 from lab.report.tables import Table
 from lab.report.words import Word, trial_word
 
@@ -222,19 +222,19 @@ def _survival(report: Report) -> Iterator[str]:
     for one in survival(report):
         yield f"## What survives what: {text(one.scenario)}"
         yield ""
-        yield f"{text(one.asks)} In so many trials the task was once, by how the broker ended and when."
+        yield f"{text(one.asks)} The worst of any task, by how the broker ended and when."
         yield ""
         yield _row(["profile", "settings", *(text(f"{end} {after}") for end, after in one.columns)])
         yield "|---|---|" + "--:|" * len(one.columns)
-        for profile, settings, shares in one.rows:
-            yield _row([text(profile), text(settings), *(_share(share) for share in shares)])
+        for profile, settings, cells in one.rows:
+            yield _row([text(profile), text(settings), *(_ended(cell) for cell in cells)])
         yield ""
 
 
-def _share(share: Share | None) -> str:
-    if share is None:
+def _ended(cell: Cell | None) -> str:
+    if cell is None or not cell.trials:
         return "-"
-    return interval(share.k, share.n) if share.kind == "some" else f"{share.k}/{share.n}"
+    return f"{cell.word.value} {interval(cell.k, cell.n) if 0 < cell.k < cell.n else f'{cell.k}/{cell.n}'}"
 
 
 def _surprises(report: Report) -> Iterator[str]:

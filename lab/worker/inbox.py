@@ -9,8 +9,14 @@ from typing import Any
 
 
 def orders(trial: str | None = None, lines: Iterable[str] = sys.stdin) -> Iterator[Any]:
-    """Every order in turn that is about this trial; without one, every order that is about none."""
+    """Every order in turn that is about this trial; without one, every order that is about none.
+
+    A publisher that was killed may have read a part of a line: what is left of it is no order.
+    """
     for line in lines:
-        order = json.loads(line)
+        try:
+            order = json.loads(line)
+        except ValueError:
+            continue
         if order.get("trial") == trial:
             yield order

@@ -12,13 +12,33 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
-import kombu.transport.pyamqp
-import kombu.transport.redis  # noqa: F401 - what every publisher needs, imported once
 
-from .events import emit
-from .inbox import orders
+class Current:
+    """The process of the trial that has this container, and whether it is to be ended."""
+
+    pid = 0
+    unwanted = False
+
+    @classmethod
+    def end(cls, *_: object) -> None:
+        """Kill it, or see to it that it is killed as soon as it is there."""
+        cls.unwanted = True
+        if cls.pid:
+            with suppress(ProcessLookupError):  # it may end by itself in this very moment
+                os.kill(cls.pid, signal.SIGKILL)
+
+
+signal.signal(signal.SIGUSR1, Current.end)  # before the imports, which take their time
+
+for needed in ("celery.backends.redis", "kombu.transport.pyamqp", "kombu.transport.redis"):
+    import_module(needed)
+
+from . import acts, probe  # noqa: E402, F401 - with most of Celery
+from .events import emit  # noqa: E402
+from .inbox import orders  # noqa: E402
 
 
 def begin(order: dict[str, Any]) -> None:
@@ -34,20 +54,16 @@ def begin(order: dict[str, Any]) -> None:
 
 def main() -> None:
     """Serve one trial after another until killed."""
-    children: list[int] = []
-
-    def end(*_: object) -> None:
-        with suppress(ProcessLookupError):  # it may end by itself in this very moment
-            os.kill(children[-1], signal.SIGKILL)
-
-    signal.signal(signal.SIGUSR1, end)
     for order in orders():
         child = os.fork()
         if child == 0:
             begin(order)
             os._exit(0)
-        children.append(child)
+        Current.pid = child
+        if Current.unwanted:
+            Current.end()
         os.waitpid(child, 0)
+        Current.pid, Current.unwanted = 0, False
         emit("ended", trial=order["begin"])
 
 

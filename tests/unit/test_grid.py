@@ -16,7 +16,7 @@ from lab.grid import Grid, Shard
 
 TWO = Axis.of("phase", "queued", "running")
 PLAIN = Scenario("plain", "?", [TWO], lambda rig: None)
-BREAKER = Scenario("breaker", "?", [TWO], lambda rig: None, own_broker=True)
+BREAKER = Scenario("breaker", "?", [TWO], lambda rig: None, own_broker=True, durability=True)
 BREAKER.cannot(lambda cell: "no" if cell.params["phase"] == "queued" else None)
 
 
@@ -29,7 +29,7 @@ def ids(found):
 
 
 class TestCells:
-    def test_what_a_broker_keeps_matters_only_where_the_broker_is_struck(self):
+    def test_what_a_broker_keeps_matters_only_where_a_scenario_says_so(self):
         profiles = {place.cell.profile for place in places(PLAIN, profiles=())}
         assert profiles == set(grid.DELIVERING_ALIKE)
         assert len({place.cell.profile for place in places(BREAKER, profiles=())}) > len(profiles)

@@ -116,3 +116,18 @@ def test_one_whose_process_may_live_or_that_died_or_served_enough_is_removed(she
     api.running, node._container.served = running, served
     node.remove()
     assert api.calls == ["removed"]
+
+
+def test_an_end_that_was_seen_stays_true_whatever_the_next_trial_writes(shelf):
+    node, api = lent(shelf, "t-1", EARLIER)
+    assert not node.state().running
+    api.texts[True] += RUNNING + line(10, "asked") * 30
+    assert not node.state().running
+
+
+def test_a_container_is_given_back_once(shelf):
+    node, api = lent(shelf, "t-1", EARLIER)
+    node.remove()
+    node.remove()
+    shelf.close()
+    assert api.calls == ["removed"]

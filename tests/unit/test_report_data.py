@@ -185,9 +185,9 @@ def test_anchors_are_plain_and_differ():
 
 def test_planned_cells_without_a_result_are_told():
     known = Known(
-        planned=frozenset({"story[redis-none]", "story[gone]", "story[no]"}), unsupported={"story[no]": "x"}
+        planned=frozenset({"story[redis-none]", "story[gone]", "story[no]"}), reasons={"story[no]": "x"}
     )
-    assert build([trial()], known).missing == ("story[gone]",)
+    assert build([trial()], known).missing == {"story[gone]": "", "story[no]": "x"}
 
 
 def test_tuned_settings_versions_and_surprises_are_gathered():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
 from lab.judge import Expectation
 from lab.report.data import build
 from lab.report.survival import survival
 from lab.report.texts import as_markdown
+from lab.report.words import Word
 
 from .trials import DOCUMENTED, trial
 
@@ -29,22 +30,21 @@ def test_ends_stand_from_the_gentlest_to_the_hardest_and_times_as_numbers():
     assert found.ends == ["stop", "crash", "power"]
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "k", "kind"),
-    [(("once", "once"), 2, "all"), (("once", "lost"), 1, "some"), (("lost", "redelivered"), 0, "none")],
-)
-def test_a_share_is_of_the_trials_in_which_the_target_was_once(outcomes, k, kind):
-    results = [ended("power", "0ms", number, outcome) for number, outcome in enumerate(outcomes)]
-    ((profile, settings, (share,)),) = of(*results).rows
+def test_a_cell_names_the_worst_of_its_trials_and_how_many_had_it():
+    results = [ended("power", "0ms", number, outcome) for number, outcome in enumerate(("once", "lost"))]
+    ((profile, settings, (cell,)),) = of(*results).rows
     assert (profile, settings) == ("redis-none", "confirmed")
-    assert (share.k, share.n, share.kind) == (k, 2, kind)
+    assert (cell.word, cell.k, cell.n) == (Word.LOST, 1, 2)
 
 
-def test_what_no_trial_decided_is_no_share():
+def test_a_place_without_a_trial_is_told_from_one_that_nothing_decided():
     doubtful = ended("power", "0ms", more=("lab defect what=hole",))
-    ((_, _, shares),) = of(doubtful, ended("stop", "0ms")).rows
-    assert shares[1] is None
-    assert shares[0].n == 1
+    other = replace(
+        ended("power", "50ms"), profile="redis-rdb", cell="power-cut[redis-rdb-power-confirmed-50ms]"
+    )
+    first, second = of(doubtful, ended("stop", "0ms"), other).rows
+    assert [cell.word for cell in first[2]] == [Word.SAFE, Word.INCONCLUSIVE, Word.NOT_RUN]
+    assert [cell.word for cell in second[2]] == [Word.NOT_RUN, Word.NOT_RUN, Word.SAFE]
 
 
 def test_a_scenario_that_ends_no_broker_has_no_place_here():
@@ -59,4 +59,4 @@ def test_the_documentation_that_says_otherwise_stands_with_its_scenario():
 
 def test_the_table_stands_in_the_markdown_with_its_intervals():
     text = as_markdown(build([ended("power", "0ms", n, o) for n, o in enumerate(("once", "lost"))]))
-    assert "| redis-none | confirmed | 1/2 (9 to 91 %) |" in text
+    assert "| redis-none | confirmed | lost 1/2 (9 to 91 %) |" in text

@@ -31,7 +31,7 @@ def mixed():
             trial("lost", "lab defect what=torn", acknowledgement="late", phase="a"),
             trial(acknowledgement="late+reject", phase="b", expectation=told),
         ],
-        Known(unsupported={"story[redis-none-late+reject-a]": "it cannot"}),
+        Known(reasons={"story[redis-none-late+reject-a]": "it cannot"}),
     )
 
 
