@@ -55,6 +55,10 @@ class Queue:
         self._ask_until(lambda: self.namespace.depth().consumers in (None, count), what, COUNT_SECONDS)
         self.record("imposed", node=BROKER, seconds=round(time.monotonic() - began, 3))
 
+    def is_polled(self) -> None:
+        """Wait until a worker waits at Redis for its next task: between two tasks it does something else."""
+        self._ask_until(self.namespace.is_polled, "a worker to wait at the broker for its next task")
+
     def expires(self) -> None:
         """Wait until the broker has deleted it, because nobody used it."""
         self._ask_until(lambda: not self.namespace.has_queue(), "the broker to delete the queue")

@@ -18,6 +18,7 @@ from lab import (
 )
 
 WAITING = 3
+UNREACHABLE = 25  # seconds: four attempts to connect to the address of a host that is gone take twelve
 
 END = Axis.of("end", "crash", "stop")
 PHASE = Axis.of("phase", "running", "queued", "reserved", "finished")
@@ -44,8 +45,10 @@ def broker_crash(rig: Rig) -> None:
         moment = worker.reaches(phase, target)
         rig.publish("waiting", WAITING)
         worker.prefetches(1 + WAITING)
+        if worker_ends(rig.cell):
+            rig.queue.is_polled()
         fault = rig.inject(end(rig), moment)
-        worker.says("disconnected")
+        worker.says("disconnected", seconds=UNREACHABLE)
         rig.heal(fault)
         worker.release()
         if worker.resumes() and outlives_connection(rig.cell):

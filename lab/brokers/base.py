@@ -57,6 +57,10 @@ class Namespace(ABC):
         """Delete a queue that lost its log. Raises :class:`BrokerSilent` when it has not."""
         raise NotImplementedError(f"the queue of a {type(self).__name__} has no log of its own")
 
+    def is_polled(self) -> bool:
+        """Whether a worker waits at the broker for a task. Raises :class:`BrokerSilent`."""
+        raise NotImplementedError(f"a {type(self).__name__} sends tasks to workers that do not ask")
+
     def has_queue(self) -> bool:
         """Whether there is a queue at all. Raises :class:`BrokerSilent`."""
         raise NotImplementedError(f"a queue of a {type(self).__name__} is there when something is in it")

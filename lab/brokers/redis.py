@@ -122,10 +122,17 @@ class RedisDatabase(Namespace):
 
     def close_connections(self) -> int:
         with asking():
-            mine = self._client.client_id()
-            clients: Any = self._client.client_list()
-            theirs = [c for c in clients if c["db"] == self._number and int(c["id"]) != mine]
-            return sum(int(self._client.client_kill_filter(_id=client["id"])) for client in theirs)
+            return sum(int(self._client.client_kill_filter(_id=client["id"])) for client in self._clients())
+
+    def is_polled(self) -> bool:
+        with asking():
+            return any(client["cmd"] == "brpop" and "b" in client["flags"] for client in self._clients())
+
+    def _clients(self) -> list[Any]:
+        """The connections that nodes of the trial have."""
+        mine = self._client.client_id()
+        clients: Any = self._client.client_list()
+        return [c for c in clients if c["db"] == self._number and int(c["id"]) != mine]
 
     def _ask(self, script: str) -> Any:
         return self._client.eval(script, 0)
