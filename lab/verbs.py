@@ -8,6 +8,7 @@ from lab.faults import (
     CloseConnections,
     ControlShutdown,
     Cut,
+    Eviction,
     Fault,
     Freeze,
     KillChild,
@@ -106,6 +107,21 @@ def fill_memory(rig: Rig) -> Fault:
         fill=lambda: broker.limit_memory(1),
         free=lambda: broker.limit_memory(0),
         full=broker.memory_is_full,
+    )
+
+
+def evict(rig: Rig, policy: str, key: str) -> Fault:
+    """A cache beside the queue grows until Redis has evicted that key, or its policy spares it for good."""
+    cache, broker = rig.namespace.cache(), rig.broker
+    return Eviction(
+        BROKER,
+        key=key,
+        grow=lambda: cache.grow(policy, key),
+        evicted=cache.evicted,
+        full=broker.memory_is_full,
+        has=lambda: cache.spares(key),
+        free=cache.free,
+        limited=cache.limited,
     )
 
 

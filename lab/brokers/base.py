@@ -28,6 +28,33 @@ class Depth:
     consumers: int | None
 
 
+class Cache(ABC):
+    """What a web application keeps in the same store as its queue: values that expire in an hour."""
+
+    @abstractmethod
+    def grow(self, policy: str, key: str) -> None:
+        """Limit the store's memory under this policy, and write until this key of the queue's is gone.
+
+        Also until a write is refused, or nothing that the policy may take is older than the key.
+        """
+
+    @abstractmethod
+    def spares(self, key: str) -> bool:
+        """Whether that key is still there."""
+
+    @abstractmethod
+    def evicted(self) -> int:
+        """How many keys the store says that it has evicted."""
+
+    @abstractmethod
+    def limited(self) -> bool:
+        """Whether its memory has a limit now."""
+
+    @abstractmethod
+    def free(self) -> None:
+        """Take the limit away, give its own policy back, and empty the cache."""
+
+
 class Namespace(ABC):
     """A database or virtual host of one trial: nothing in it is shared with another trial."""
 
@@ -60,6 +87,10 @@ class Namespace(ABC):
     def limit_unacknowledged(self, seconds: float, look_every: float) -> None:
         """Have the broker close channels that leave a delivery unacknowledged for longer than that."""
         raise NotImplementedError(f"no {type(self).__name__} has consumer_timeout ({seconds}, {look_every})")
+
+    def cache(self) -> Cache:
+        """A web application's cache beside the queue. Raises :class:`BrokerSilent` in all that it does."""
+        raise NotImplementedError(f"nobody keeps a cache in a {type(self).__name__}")
 
     def keep_dead_letters(self) -> None:
         """Have the broker put what it drops into a queue of its own."""

@@ -9,19 +9,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from lab.brokers.base import Broker, Depth, Namespace
+from lab.brokers.base import Broker, Cache, Depth, Namespace
 from lab.engine.adapter import LOOPBACK
 from lab.errors import BrokerSilent, EnvironmentLacks
 from lab.history import Backlog
 
 DATABASES = 256  # as in compose/redis-*.yml
 ANSWER_SECONDS = 5.0
+CACHE = "page:"
+CACHE_BYTES, PAGE_BYTES, PAGES_AT_ONCE = 1 << 20, 4096, 50
+PAGES = 5000  # so many are the cache twenty times over: what may be evicted by then has been
+OLD_SECONDS = 2
 
 # One atomic look: the lists are every queue with its priority steps, whatever their names.
 _DEPTH = """
@@ -127,6 +132,9 @@ class RedisDatabase(Namespace):
             theirs = [c for c in clients if c["db"] == self._number and int(c["id"]) != mine]
             return sum(int(self._client.client_kill_filter(_id=client["id"])) for client in theirs)
 
+    def cache(self) -> Cache:
+        return RedisCache(self._client)
+
     def _ask(self, script: str) -> Any:
         return self._client.eval(script, 0)
 
@@ -136,6 +144,60 @@ class RedisDatabase(Namespace):
                 client.flushdb()
         except redis.RedisError:
             return  # the broker itself is being removed, or was the victim
+
+
+class RedisCache(Cache):
+    """Strings with a time to live, in the database of the queue."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._number = count()
+        self._pages_since_old = 0
+
+    def grow(self, policy: str, key: str) -> None:
+        with asking():
+            info: Any = self._client.info("memory")
+            self._client.config_set("maxmemory-policy", policy)
+            self._client.config_set("maxmemory", info["used_memory"] + CACHE_BYTES)
+            while self.spares(key) and self._pages_since_old < PAGES:
+                try:
+                    self._write_pages(key)
+                except redis.exceptions.OutOfMemoryError:
+                    return
+
+    def _write_pages(self, key: str) -> None:
+        """Write some, and count those that are younger than the key by Redis' own clock.
+
+        That clock ticks once a second (redis 8.0 ``src/server.h``: LRU_CLOCK_RESOLUTION). Who asks how long a
+        key was idle, or whether it exists, does not use it (``src/object.c``; ``src/db.c``: existsCommand).
+        """
+        old = (self._client.object("idletime", key) or 0) >= OLD_SECONDS
+        with self._client.pipeline(transaction=False) as pages:
+            for _ in range(PAGES_AT_ONCE):
+                pages.set(f"{CACHE}{next(self._number)}", b"x" * PAGE_BYTES, ex=3600)
+            pages.execute()
+        self._pages_since_old += PAGES_AT_ONCE * old
+
+    def spares(self, key: str) -> bool:
+        with asking():
+            return bool(self._client.exists(key))
+
+    def evicted(self) -> int:
+        with asking():
+            info: Any = self._client.info("stats")
+        return int(info["evicted_keys"])
+
+    def limited(self) -> bool:
+        with asking():
+            told: Any = self._client.config_get("maxmemory")
+        return bool(told["maxmemory"] != "0")
+
+    def free(self) -> None:
+        with asking():
+            self._client.config_set("maxmemory", 0)
+            self._client.config_set("maxmemory-policy", "noeviction")
+            if pages := list(self._client.scan_iter(f"{CACHE}*", count=1000)):
+                self._client.delete(*pages)
 
 
 def _ids(messages: Iterable[Any]) -> Iterable[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lab.faults.base import Fault
 from lab.faults.freeze import Freeze
 from lab.faults.kill import KillChild, KillNode, Stop
-from lab.faults.memory import MemoryFull, OutOfMemory
+from lab.faults.memory import Eviction, MemoryFull, OutOfMemory
 from lab.faults.network import CloseConnections, Cut
 from lab.faults.power import PowerCut
 from lab.faults.signals import ControlShutdown, Signal
@@ -15,6 +15,7 @@ __all__ = [
     "CloseConnections",
     "ControlShutdown",
     "Cut",
+    "Eviction",
     "Fault",
     "Freeze",
     "KillChild",

@@ -12,7 +12,17 @@ from lab.brokers import Profile
 from lab.engine.adapter import NodeSpec
 from lab.engine.images import PYTHON_BASE
 from lab.errors import BrokerSilent
-from lab.faults import CloseConnections, Cut, Freeze, KillChild, KillNode, MemoryFull, OutOfMemory, Stop
+from lab.faults import (
+    CloseConnections,
+    Cut,
+    Eviction,
+    Freeze,
+    KillChild,
+    KillNode,
+    MemoryFull,
+    OutOfMemory,
+    Stop,
+)
 from lab.faults.base import LASTING
 from lab.verbs import control_shutdown, crash_server, cut_wire, freeze_wire, send_signal
 from lab.watch import Watch
@@ -261,6 +271,45 @@ def test_a_full_memory_is_proved_by_a_write_that_is_refused(stages):
         assert fault.reverted() == "the broker takes a write again"
         with broker.client(255) as client:
             assert client.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ("allkeys-random", "celery is gone"),
+        ("volatile-lru", "celery is there"),
+        ("noeviction", "refuses a write, and evicted nothing: celery is there"),
+    ],
+)
+def test_an_eviction_is_proved_by_the_brokers_own_count_and_undone_it_evicts_no_more(stages, policy, told):
+    with stages.own(Profile.load("redis-none")) as stage:
+        broker = stage.broker
+        cache = broker.open(1).cache()
+        fault = eviction(broker, cache, policy)
+        with broker.client(1) as client:
+            client.lpush("celery", "a task")
+            assert fault.proof() is None
+            fault.inject()
+            assert told in str(fault.proof())
+            assert ("evicted_keys went from 0" in fault.proof()) == (policy != "noeviction")
+            assert fault.reverted() is None
+            fault.revert()
+            assert fault.reverted() == "the broker has no limit of its memory any more"
+            assert client.exists("celery") == client.dbsize()
+            assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+
+
+def eviction(broker, cache, policy):
+    return Eviction(
+        "broker",
+        key="celery",
+        grow=lambda: cache.grow(policy, "celery"),
+        evicted=cache.evicted,
+        full=broker.memory_is_full,
+        has=lambda: cache.spares("celery"),
+        free=cache.free,
+        limited=cache.limited,
+    )
 
 
 def test_closed_connections_are_counted_and_the_worker_says_that_it_lost_its_own(rigs):
