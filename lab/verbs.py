@@ -8,6 +8,8 @@ from lab.faults import (
     CloseConnections,
     ControlShutdown,
     Cut,
+    DamagedLog,
+    DiskFull,
     Eviction,
     Fault,
     Freeze,
@@ -20,6 +22,7 @@ from lab.faults import (
     Stop,
     Wire,
 )
+from lab.faults.log import DAMAGE
 from lab.handles import Handle, Proxy, Worker
 from lab.judge import BROKER
 from lab.rig import Rig
@@ -108,6 +111,30 @@ def fill_memory(rig: Rig) -> Fault:
         free=lambda: broker.limit_memory(0),
         full=broker.memory_is_full,
     )
+
+
+def damage_log(rig: Rig, how: str, task: str, *, mend: bool = False) -> Fault:
+    """The append-only file of a Redis that is dead is damaged where it has that task (:mod:`lab.faults.log`).
+
+    To ``mend`` it, healed, Redis is started, and when it refuses its own tool cuts the file.
+    """
+    broker = rig.broker
+    return DamagedLog(
+        BROKER,
+        target=broker.node,
+        folder=f"{broker.profile.service.data}/{broker.log_folder}",
+        newest=broker.newest_log,
+        damage=lambda log: DAMAGE[how](log, task),
+        answers=broker.answers,
+        mend=broker.mend_log if mend else None,
+    )
+
+
+def fill_disk(rig: Rig) -> Fault:
+    """The disk of the broker has no room left, until it is healed."""
+    broker = rig.broker
+    rig.queue.tune(BROKER, broker.save_often())
+    return DiskFull(BROKER, target=broker.node, disk=rig.disk, refuses=broker.disk_is_full)
 
 
 def evict(rig: Rig, policy: str, key: str) -> Fault:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
@@ -14,6 +14,7 @@ from lab.engine.adapter import LOOPBACK, Engine, NodeSpec, free_port
 from lab.engine.disks import Disk
 from lab.errors import BrokerSilent, PortTaken
 from lab.history import Backlog
+from lab.settings import Settings
 
 ALIAS = "broker"
 START_ATTEMPTS = 3
@@ -126,6 +127,7 @@ class Server(ABC):
         alias: str = ALIAS,
         disk: Disk | None = None,
     ) -> None:
+        self.engine = engine
         self.profile = profile
         self.alias = alias
         self.host = alias if alias == ALIAS else name
@@ -187,6 +189,24 @@ class Broker(Server):
     def limit_memory(self, size: int) -> None:
         """Let it have so many bytes and no more; 0 gives back the limit that it was started with."""
         raise NotImplementedError(f"the memory of {type(self).__name__} is not limited by the lab ({size})")
+
+    def save_often(self) -> Settings:
+        """Have it write to its disk each second, if it would not; what was changed for that."""
+        return {}
+
+    def disk_is_full(self) -> bool:
+        """Whether it refuses a write for want of room on its disk. Raises :class:`BrokerSilent`."""
+        raise NotImplementedError(f"the lab asks no {type(self).__name__} for its disk")
+
+    log_folder = ""  # under its data, with the files that it reads in turn when it starts
+
+    def newest_log(self, files: Mapping[str, bytes]) -> str:
+        """The name of the log among these files that it writes to."""
+        raise NotImplementedError(f"the lab knows no log of {type(self).__name__} ({len(files)} files)")
+
+    def mend_log(self) -> int:
+        """Run its own tool of repair on its files while it is dead; the exit code."""
+        raise NotImplementedError(f"the lab knows no tool that mends a {type(self).__name__}")
 
     def memory_is_full(self) -> bool:
         """Whether it refuses a write for want of memory. Raises :class:`BrokerSilent`."""

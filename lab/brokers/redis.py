@@ -7,8 +7,9 @@ Source: kombu 5.7.0 ``transport/redis.py``. A queue is one list per priority ste
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from itertools import count
 from typing import Any
 
@@ -17,12 +18,17 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lab.brokers.base import Broker, Cache, Depth, Namespace
-from lab.engine.adapter import LOOPBACK
+from lab.engine.adapter import LOOPBACK, NodeSpec
 from lab.errors import BrokerSilent, EnvironmentLacks
 from lab.history import Backlog
+from lab.settings import Settings
 
 DATABASES = 256  # as in compose/redis-*.yml
 ANSWER_SECONDS = 5.0
+EACH_SECOND = "1 1"  # seconds, changes
+PROBES = 2
+MANIFEST = "appendonly.aof.manifest"
+UNENDED = 255
 CACHE = "page:"
 CACHE_BYTES, PAGE_BYTES, PAGES_AT_ONCE = 1 << 20, 4096, 50
 PAGES = 5000  # so many are the cache twenty times over: what may be evicted by then has been
@@ -93,6 +99,54 @@ class Redis(Broker):
                 return True
             client.delete("lab-probe")
         return False
+
+    def save_often(self) -> Settings:
+        """Snapshots are taken by the clock: where they are, one is due each second from now."""
+        with asking(), self.client() as client:
+            told: Any = client.config_get("save")
+            if told["save"]:
+                client.config_set("save", EACH_SECOND)
+        return {"save": EACH_SECOND} if told["save"] else {}
+
+    def disk_is_full(self) -> bool:
+        """Ask by writes that together are more than the last block of a file has room for."""
+        with asking(), self.client(DATABASES - 1) as client:
+            try:
+                for _ in range(PROBES):
+                    client.set("lab-probe", bytes(PAGE_BYTES))
+                    client.delete("lab-probe")
+            except redis.exceptions.ResponseError as error:
+                if "MISCONF" in str(error):
+                    return True
+                raise
+        return False
+
+    log_folder = "appendonlydir"
+
+    def newest_log(self, files: Mapping[str, bytes]) -> str:
+        """The last one of type i in the manifest (redis 8.0 ``src/aof.c``: getAofManifestAsString)."""
+        lines = files[MANIFEST].decode().splitlines()
+        return [line.split()[1] for line in lines if " type i" in line][-1]
+
+    def mend_log(self) -> int:
+        manifest = f"{self.profile.service.data}/{self.log_folder}/{MANIFEST}"
+        mender = self.engine.start(
+            NodeSpec(
+                name=f"{self.node.id[:12]}-mender",
+                image=self.profile.image,
+                command=("sh", "-c", f"yes | redis-check-aof --fix {manifest}"),
+                network="",
+                alias="mender",
+                volumes_of=self.node.id,
+            )
+        )
+        try:
+            with closing(mender.follow()) as said:
+                deque(said, maxlen=0)  # to its end
+            state = mender.state()
+        finally:
+            mender.remove()
+        return UNENDED if state.running else state.exit_code
 
     def open(self, number: int) -> Namespace:
         """A database that is empty: those of trials long closed are used again."""

@@ -15,6 +15,7 @@ from lab.errors import BrokerSilent
 from lab.faults import (
     CloseConnections,
     Cut,
+    DamagedLog,
     Eviction,
     Freeze,
     KillChild,
@@ -24,6 +25,7 @@ from lab.faults import (
     Stop,
 )
 from lab.faults.base import LASTING
+from lab.faults.log import DAMAGE
 from lab.verbs import control_shutdown, crash_server, cut_wire, freeze_wire, send_signal
 from lab.watch import Watch
 
@@ -309,6 +311,42 @@ def eviction(broker, cache, policy):
         has=lambda: cache.spares("celery"),
         free=cache.free,
         limited=cache.limited,
+    )
+
+
+@pytest.mark.parametrize("how", ["truncated", "corrupted"])
+def test_a_damaged_log_is_proved_by_what_is_read_back_and_mended_the_store_answers(stages, how):
+    with stages.own(Profile.load("redis-aof-always")) as stage:
+        broker = stage.broker
+        crash = KillNode("broker", target=broker.node, answers=broker.answers)
+        fault = damaged(broker, how)
+        with broker.client(1) as client:
+            client.lpush("celery", "kept")
+            client.lpush("celery", "struck")
+        crash.inject()
+        until(lambda: crash.proof() is not None)
+        assert fault.proof() is None
+        fault.inject()
+        assert "read back" in fault.proof()
+        assert fault.lasting == (how == "truncated")
+        fault.revert()
+        until(lambda: fault.reverted() is not None)
+        assert ("refused to start" in fault.reverted()) == (how == "corrupted")
+        crash.revert()
+        until(lambda: crash.reverted() is not None)
+        with broker.client(1) as client:
+            assert client.lrange("celery", 0, -1) == [b"kept"]
+
+
+def damaged(broker, how):
+    return DamagedLog(
+        "broker",
+        target=broker.node,
+        folder=f"/data/{broker.log_folder}",
+        newest=broker.newest_log,
+        damage=lambda log: DAMAGE[how](log, "struck"),
+        answers=broker.answers,
+        mend=broker.mend_log if how == "corrupted" else None,
     )
 
 
