@@ -310,13 +310,17 @@ class Rig:
         """Undo a fault, and prove it."""
         self.harm.heal(fault)
 
+    def write_out(self) -> None:
+        """Wait until the broker has given the kernel all that it was told."""
+        self.watch.poll(self.broker.has_written, "the broker to write what it was told", ANSWER_SECONDS)
+
     def sync(self) -> None:
         """Have all that the broker has written so far reach its disk, and record it.
 
         What comes before it (users, queues, the first tasks) is not at stake in a power cut. On RabbitMQ
         that needs a publisher who waited for confirms: what is not confirmed may be in its memory still.
         """
-        self.watch.poll(self.broker.has_written, "the broker to write what it was told", ANSWER_SECONDS)
+        self.write_out()
         self.disk.sync()
         self._record("synced", node=BROKER)
 

@@ -91,6 +91,10 @@ PRODUCTION: Mapping[str, tuple[str, str]] = {
         "20 retries, one each second (retry_policy)",
         "a publisher that finds its result backend away tries again for 20 s before it is told",
     ),
+    "save": (
+        "3600 1 300 100 60 10000",
+        "Redis takes a snapshot, and meets a full disk, after a minute to an hour, not each second",
+    ),
     "worker_soft_shutdown_timeout": (
         "0 s: no soft shutdown",
         "a cold shutdown ends running tasks at once; with it, it gives them this long before it does",

@@ -9,6 +9,9 @@ from lab.faults import (
     CloseConnections,
     ControlShutdown,
     Cut,
+    DamagedLog,
+    DiskFull,
+    Eviction,
     Fault,
     Freeze,
     KillChild,
@@ -20,6 +23,7 @@ from lab.faults import (
     Stop,
     Wire,
 )
+from lab.faults.log import DAMAGE
 from lab.handles import Handle, Proxy, Worker
 from lab.judge import BROKER
 from lab.rig import Rig
@@ -121,6 +125,45 @@ def raise_alarm(rig: Rig, resource: str) -> Fault:
         clear=broker.clear_alarm,
         alarms=broker.alarms,
         longest=LONG_ALARM,
+    )
+
+
+def damage_log(rig: Rig, how: str, task: str, *, mend: bool = False) -> Fault:
+    """The append-only file of a Redis that is dead is damaged where it has that task (:mod:`lab.faults.log`).
+
+    To ``mend`` it, healed, Redis is started, and when it refuses its own tool cuts the file.
+    """
+    broker = rig.broker
+    return DamagedLog(
+        BROKER,
+        target=broker.node,
+        folder=f"{broker.profile.service.data}/{broker.log_folder}",
+        newest=broker.newest_log,
+        damage=lambda log: DAMAGE[how](log, task),
+        answers=broker.answers,
+        mend=broker.mend_log if mend else None,
+    )
+
+
+def fill_disk(rig: Rig) -> Fault:
+    """The disk of the broker has no room left, until it is healed."""
+    broker = rig.broker
+    rig.queue.tune(BROKER, broker.save_often())
+    return DiskFull(BROKER, target=broker.node, disk=rig.disk, refuses=broker.disk_is_full)
+
+
+def evict(rig: Rig, policy: str, key: str) -> Fault:
+    """A cache beside the queue grows until Redis has evicted that key, or its policy spares it for good."""
+    cache, broker = rig.namespace.cache(), rig.broker
+    return Eviction(
+        BROKER,
+        key=key,
+        grow=lambda: cache.grow(policy, key),
+        evicted=cache.evicted,
+        full=broker.memory_is_full,
+        has=lambda: cache.spares(key),
+        free=cache.free,
+        limited=cache.limited,
     )
 
 

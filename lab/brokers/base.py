@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
@@ -14,6 +14,7 @@ from lab.engine.adapter import LOOPBACK, Engine, NodeSpec, free_port
 from lab.engine.disks import Disk
 from lab.errors import BrokerSilent, PortTaken
 from lab.history import Backlog
+from lab.settings import Settings
 
 ALIAS = "broker"
 START_ATTEMPTS = 3
@@ -26,6 +27,33 @@ class Depth:
     ready: int
     unacked: int | None
     consumers: int | None
+
+
+class Cache(ABC):
+    """What a web application keeps in the same store as its queue: values that expire in an hour."""
+
+    @abstractmethod
+    def grow(self, policy: str, key: str) -> None:
+        """Limit the store's memory under this policy, and write until this key of the queue's is gone.
+
+        Also until a write is refused, or nothing that the policy may take is older than the key.
+        """
+
+    @abstractmethod
+    def spares(self, key: str) -> bool:
+        """Whether that key is still there."""
+
+    @abstractmethod
+    def evicted(self) -> int:
+        """How many keys the store says that it has evicted."""
+
+    @abstractmethod
+    def limited(self) -> bool:
+        """Whether its memory has a limit now."""
+
+    @abstractmethod
+    def free(self) -> None:
+        """Take the limit away, give its own policy back, and empty the cache."""
 
 
 class Namespace(ABC):
@@ -73,6 +101,10 @@ class Namespace(ABC):
         """Have the broker close channels that leave a delivery unacknowledged for longer than that."""
         raise NotImplementedError(f"no {type(self).__name__} has consumer_timeout ({seconds}, {look_every})")
 
+    def cache(self) -> Cache:
+        """A web application's cache beside the queue. Raises :class:`BrokerSilent` in all that it does."""
+        raise NotImplementedError(f"nobody keeps a cache in a {type(self).__name__}")
+
     def keep_dead_letters(self) -> None:
         """Have the broker put what it drops into a queue of its own."""
         raise NotImplementedError(f"no {type(self).__name__} has dead letters")
@@ -119,6 +151,7 @@ class Server(ABC):
         alias: str = ALIAS,
         disk: Disk | None = None,
     ) -> None:
+        self.engine = engine
         self.profile = profile
         self.alias = alias
         self.host = alias if alias == ALIAS else name
@@ -180,6 +213,24 @@ class Broker(Server):
     def limit_memory(self, size: int) -> None:
         """Let it have so many bytes and no more; 0 gives back the limit that it was started with."""
         raise NotImplementedError(f"the memory of {type(self).__name__} is not limited by the lab ({size})")
+
+    def save_often(self) -> Settings:
+        """Have it write to its disk each second, if it would not; what was changed for that."""
+        return {}
+
+    def disk_is_full(self) -> bool:
+        """Whether it refuses a write for want of room on its disk. Raises :class:`BrokerSilent`."""
+        raise NotImplementedError(f"the lab asks no {type(self).__name__} for its disk")
+
+    log_folder = ""  # under its data, with the files that it reads in turn when it starts
+
+    def newest_log(self, files: Mapping[str, bytes]) -> str:
+        """The name of the log among these files that it writes to."""
+        raise NotImplementedError(f"the lab knows no log of {type(self).__name__} ({len(files)} files)")
+
+    def mend_log(self) -> int:
+        """Run its own tool of repair on its files while it is dead; the exit code."""
+        raise NotImplementedError(f"the lab knows no tool that mends a {type(self).__name__}")
 
     def memory_is_full(self) -> bool:
         """Whether it refuses a write for want of memory. Raises :class:`BrokerSilent`."""

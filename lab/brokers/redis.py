@@ -7,21 +7,32 @@ Source: kombu 5.7.0 ``transport/redis.py``. A queue is one list per priority ste
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from itertools import count
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from lab.brokers.base import Broker, Depth, Namespace
-from lab.engine.adapter import LOOPBACK
+from lab.brokers.base import Broker, Cache, Depth, Namespace
+from lab.engine.adapter import LOOPBACK, NodeSpec
 from lab.errors import BrokerSilent, EnvironmentLacks
 from lab.history import Backlog
+from lab.settings import Settings
 
 DATABASES = 256  # as in compose/redis-*.yml
 ANSWER_SECONDS = 5.0
+EACH_SECOND = "1 1"  # seconds, changes
+PROBES = 2
+MANIFEST = "appendonly.aof.manifest"
+UNENDED = 255
+CACHE = "page:"
+CACHE_BYTES, PAGE_BYTES, PAGES_AT_ONCE = 1 << 20, 4096, 50
+PAGES = 5000  # so many are the cache twenty times over: what may be evicted by then has been
+OLD_SECONDS = 2
 
 # One atomic look: the lists are every queue with its priority steps, whatever their names.
 _DEPTH = """
@@ -89,6 +100,54 @@ class Redis(Broker):
             client.delete("lab-probe")
         return False
 
+    def save_often(self) -> Settings:
+        """Snapshots are taken by the clock: where they are, one is due each second from now."""
+        with asking(), self.client() as client:
+            told: Any = client.config_get("save")
+            if told["save"]:
+                client.config_set("save", EACH_SECOND)
+        return {"save": EACH_SECOND} if told["save"] else {}
+
+    def disk_is_full(self) -> bool:
+        """Ask by writes that together are more than the last block of a file has room for."""
+        with asking(), self.client(DATABASES - 1) as client:
+            try:
+                for _ in range(PROBES):
+                    client.set("lab-probe", bytes(PAGE_BYTES))
+                    client.delete("lab-probe")
+            except redis.exceptions.ResponseError as error:
+                if "MISCONF" in str(error):
+                    return True
+                raise
+        return False
+
+    log_folder = "appendonlydir"
+
+    def newest_log(self, files: Mapping[str, bytes]) -> str:
+        """The last one of type i in the manifest (redis 8.0 ``src/aof.c``: getAofManifestAsString)."""
+        lines = files[MANIFEST].decode().splitlines()
+        return [line.split()[1] for line in lines if " type i" in line][-1]
+
+    def mend_log(self) -> int:
+        manifest = f"{self.profile.service.data}/{self.log_folder}/{MANIFEST}"
+        mender = self.engine.start(
+            NodeSpec(
+                name=f"{self.node.id[:12]}-mender",
+                image=self.profile.image,
+                command=("sh", "-c", f"yes | redis-check-aof --fix {manifest}"),
+                network="",
+                alias="mender",
+                volumes_of=self.node.id,
+            )
+        )
+        try:
+            with closing(mender.follow()) as said:
+                deque(said, maxlen=0)  # to its end
+            state = mender.state()
+        finally:
+            mender.remove()
+        return UNENDED if state.running else state.exit_code
+
     def open(self, number: int) -> Namespace:
         """A database that is empty: those of trials long closed are used again."""
         database = number % DATABASES
@@ -134,6 +193,9 @@ class RedisDatabase(Namespace):
         clients: Any = self._client.client_list()
         return [c for c in clients if c["db"] == self._number and int(c["id"]) != mine]
 
+    def cache(self) -> Cache:
+        return RedisCache(self._client)
+
     def _ask(self, script: str) -> Any:
         return self._client.eval(script, 0)
 
@@ -143,6 +205,60 @@ class RedisDatabase(Namespace):
                 client.flushdb()
         except redis.RedisError:
             return  # the broker itself is being removed, or was the victim
+
+
+class RedisCache(Cache):
+    """Strings with a time to live, in the database of the queue."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._number = count()
+        self._pages_since_old = 0
+
+    def grow(self, policy: str, key: str) -> None:
+        with asking():
+            info: Any = self._client.info("memory")
+            self._client.config_set("maxmemory-policy", policy)
+            self._client.config_set("maxmemory", info["used_memory"] + CACHE_BYTES)
+            while self.spares(key) and self._pages_since_old < PAGES:
+                try:
+                    self._write_pages(key)
+                except redis.exceptions.OutOfMemoryError:
+                    return
+
+    def _write_pages(self, key: str) -> None:
+        """Write some, and count those that are younger than the key by Redis' own clock.
+
+        That clock ticks once a second (redis 8.0 ``src/server.h``: LRU_CLOCK_RESOLUTION). Who asks how long a
+        key was idle, or whether it exists, does not use it (``src/object.c``; ``src/db.c``: existsCommand).
+        """
+        old = (self._client.object("idletime", key) or 0) >= OLD_SECONDS
+        with self._client.pipeline(transaction=False) as pages:
+            for _ in range(PAGES_AT_ONCE):
+                pages.set(f"{CACHE}{next(self._number)}", b"x" * PAGE_BYTES, ex=3600)
+            pages.execute()
+        self._pages_since_old += PAGES_AT_ONCE * old
+
+    def spares(self, key: str) -> bool:
+        with asking():
+            return bool(self._client.exists(key))
+
+    def evicted(self) -> int:
+        with asking():
+            info: Any = self._client.info("stats")
+        return int(info["evicted_keys"])
+
+    def limited(self) -> bool:
+        with asking():
+            told: Any = self._client.config_get("maxmemory")
+        return bool(told["maxmemory"] != "0")
+
+    def free(self) -> None:
+        with asking():
+            self._client.config_set("maxmemory", 0)
+            self._client.config_set("maxmemory-policy", "noeviction")
+            if pages := list(self._client.scan_iter(f"{CACHE}*", count=1000)):
+                self._client.delete(*pages)
 
 
 def _ids(messages: Iterable[Any]) -> Iterable[str]:

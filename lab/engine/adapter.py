@@ -108,6 +108,7 @@ class NodeSpec:
     unprivileged: bool = False
     memory: int | None = None  # bytes, without swap
     volumes: Mapping[str, str] = field(default_factory=dict)  # by mount point; "" is one of its own
+    volumes_of: str = ""  # the id of another node, whose volumes it has where that one has them
     capabilities: Sequence[str] = ()
     device_rules: Sequence[str] = ()
     takes_orders: bool = False  # on its standard input
@@ -217,6 +218,15 @@ class Node:
             archive.addfile(entry, io.BytesIO(data))
         with translated(f"write {name} into {self.name}"):
             self._api.put_archive(self.id, folder, buffer.getvalue())
+
+    def files(self, folder: str) -> dict[str, bytes]:
+        """Every file under a folder of the node, by its path from there. The node may be dead."""
+        with translated(f"read {folder} of {self.name}"):
+            chunks, _ = self._api.get_archive(self.id, folder)
+            buffer = io.BytesIO(b"".join(chunks))
+        with tarfile.open(fileobj=buffer) as archive:
+            read = {entry.name: archive.extractfile(entry) for entry in archive if entry.isfile()}
+            return {name.partition("/")[2]: file.read() for name, file in read.items() if file}
 
     def tell(self, order: Mapping[str, object]) -> None:
         """Write an order to its standard input, through the engine: no network that a fault could cut.
@@ -381,6 +391,7 @@ class Engine:
                 mem_limit=spec.memory,
                 memswap_limit=spec.memory,
                 binds={name: {"bind": at, "mode": "rw"} for at, name in spec.volumes.items() if name},
+                volumes_from=[spec.volumes_of] if spec.volumes_of else None,
                 cap_add=list(spec.capabilities) or None,
                 device_cgroup_rules=list(spec.device_rules) or None,
                 network_mode=None if spec.network else "none",

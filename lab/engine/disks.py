@@ -38,6 +38,16 @@ class Disk:
         self.hand.kill("SIGUSR2")
         self._hear("synced")
 
+    def fill(self) -> None:
+        """Take all its room. Raises :class:`Inconclusive` when the hand refuses, or it still takes writes."""
+        self.hand.kill("SIGHUP")
+        self._hear("full")
+
+    def free(self) -> None:
+        """Give the room back."""
+        self.hand.kill("SIGALRM")
+        self._hear("free")
+
     def cut(self) -> None:
         """Cut its power. Raises :class:`Inconclusive` when the hand refuses."""
         self.hand.kill("SIGUSR1")

@@ -1,4 +1,4 @@
-"""Memory that runs out: of a process, which the kernel ends, or of a broker, which takes no more."""
+"""Memory that runs out: of a process, which the kernel ends, or of a broker: it takes no more, or evicts."""
 
 from __future__ import annotations
 
@@ -103,3 +103,49 @@ class MemoryFull(Fault):
 
     def reverted(self) -> str | None:
         return None if self.full() else "the broker takes a write again"
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction(Fault):
+    """A cache in the same store as the queue grows until memory runs out, and a policy says what goes.
+
+    ``grow`` returns when ``has`` says that the broker's key in question is gone, or when the policy had every
+    reason to take it and has not. The proof is what the broker itself counted, or that it refuses a write;
+    what became of the key is told in it, and is no part of it. The undo gives the limit and the policy back.
+    """
+
+    key: str = field(kw_only=True)
+    grow: Callable[[], None] = field(kw_only=True)
+    evicted: Callable[[], int] = field(kw_only=True)
+    full: Callable[[], bool] = field(kw_only=True)
+    has: Callable[[], bool] = field(kw_only=True)
+    free: Callable[[], None] = field(kw_only=True)
+    limited: Callable[[], bool] = field(kw_only=True)
+    _before: list[int] = field(default_factory=list, kw_only=True)
+
+    @property
+    def name(self) -> str:
+        return "eviction"
+
+    @property
+    def lasting(self) -> bool:
+        return False
+
+    def inject(self) -> None:
+        self._before.append(self.evicted())
+        self.grow()
+
+    def proof(self) -> str | None:
+        if not self._before:
+            return None
+        left = f"{self.key} is {'there' if self.has() else 'gone'}"
+        before, now = self._before[-1], self.evicted()
+        if now > before:
+            return f"the broker's evicted_keys went from {before} to {now}: {left}"
+        return f"the broker refuses a write, and evicted nothing: {left}" if self.full() else None
+
+    def revert(self) -> None:
+        self.free()
+
+    def reverted(self) -> str | None:
+        return None if self.limited() else "the broker has no limit of its memory any more"

@@ -1,7 +1,8 @@
 """The disk of a broker whose power is cut: a file system in a file, on a loop device.
 
 Two nodes: the *keeper* makes the disk and holds its loop device open; the *hand* has the file system
-mounted by the engine, writes it out on SIGUSR2 and shuts it down on SIGUSR1. A loop device that is
+mounted by the engine, writes it out on SIGUSR2, fills it on SIGHUP, frees it on SIGALRM, and shuts it
+down on SIGUSR1. A loop device that is
 set to clear itself is gone when nothing holds it: not the keeper, not a mount. So nothing is left
 behind whichever way the containers end.
 
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 
 from .events import emit
 
@@ -35,6 +37,8 @@ LO_FLAGS_AUTOCLEAR = 4
 LOOP_INFO64 = "<5Q4I64s64s32s2Q"  # Linux include/uapi/linux/loop.h: struct loop_info64
 SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
 WITHOUT_LOG_FLUSH = 2
+FILLER = f"{MOUNT}/.celery-lab-filler"
+MOST_AT_ONCE, BLOCK = 64 << 20, 4096
 
 
 def keep(marker: str) -> None:
@@ -81,25 +85,86 @@ def node(name: str, mode: int, number: tuple[int, int]) -> str:
 
 def hand(device: str, marker: str) -> None:
     """Prove that this is the disk, open it to every user, then obey signals until its power is cut."""
-    orders = (signal.SIGUSR1, signal.SIGUSR2)
+    orders = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM)
     signal.pthread_sigmask(signal.SIG_BLOCK, orders)
-    if why := refusal(os.open(MOUNT, os.O_RDONLY), device, marker):
-        emit("refused", why=why)
-        sys.exit(1)
+    obey_only_on(device, marker)
     os.chmod(MOUNT, 0o777)  # noqa: S103 - each broker runs as a user of its own
     emit("ready")
-    while signal.sigwait(orders) == signal.SIGUSR2:
-        subprocess.run(["sync", "-f", MOUNT], check=True)
-        emit("synced")
+    while (order := signal.sigwait(orders)) != signal.SIGUSR1:
+        obey_only_on(device, marker)
+        ORDERS[order]()
     cut(device, marker)
 
 
-def cut(device: str, marker: str) -> None:
-    """Shut the file system down as a power cut does, and prove it by a write that fails."""
+def obey_only_on(device: str, marker: str) -> int:
+    """The disk, open. End if it is not that of this device and marker."""
     disk = os.open(MOUNT, os.O_RDONLY)
     if why := refusal(disk, device, marker):
         emit("refused", why=why)
         sys.exit(1)
+    return disk
+
+
+def sync() -> None:
+    """Have everything that was written so far reach the disk."""
+    subprocess.run(["sync", "-f", MOUNT], check=True)
+    emit("synced")
+
+
+def fill() -> None:
+    """Take every block that is free, and prove it by a write that fails. Nothing is written for that."""
+    with open(FILLER, "wb") as filler:
+        size, step = 0, MOST_AT_ONCE
+        while step >= BLOCK:
+            try:
+                os.posix_fallocate(filler.fileno(), size, step)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                step //= 4
+            else:
+                size += step
+    if why := write_fails():
+        emit("full", why=why)
+    else:
+        emit("refused", why="the file system still takes writes")
+
+
+def free() -> None:
+    """Give all of that back, and prove it by a write."""
+    os.unlink(FILLER)
+    if why := write_fails():
+        emit("refused", why=why)
+    else:
+        emit("free")
+
+
+def write_fails() -> str | None:
+    """Why a block could not be written, ``None`` when it could."""
+    probe = f"{FILLER}-probe"
+    try:
+        with open(probe, "wb") as file:
+            file.write(bytes(BLOCK))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(probe)
+    return None
+
+
+ORDERS: dict[int, Callable[[], None]] = {
+    signal.SIGUSR2: sync,
+    signal.SIGHUP: fill,
+    signal.SIGALRM: free,
+}
+
+
+def cut(device: str, marker: str) -> None:
+    """Shut the file system down as a power cut does, and prove it by a write that fails."""
+    disk = obey_only_on(device, marker)
     fcntl.ioctl(disk, SHUTDOWN, struct.pack("I", WITHOUT_LOG_FLUSH))
     emit("power-cut")
     try:

@@ -17,6 +17,8 @@ from lab.faults import (
     Alarm,
     CloseConnections,
     Cut,
+    DamagedLog,
+    Eviction,
     Freeze,
     KillChild,
     KillNode,
@@ -25,6 +27,7 @@ from lab.faults import (
     Stop,
 )
 from lab.faults.base import LASTING
+from lab.faults.log import DAMAGE
 from lab.verbs import control_shutdown, crash_server, cut_wire, freeze_wire, raise_alarm, send_signal
 from lab.watch import Watch
 
@@ -310,6 +313,81 @@ def test_a_broker_with_an_alarm_blocks_whoever_publishes_and_nobody_else(rigs, p
     rig.heal(alarm)
     worker.says("finished", task)
     assert rig.namespace.has_blocked(0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ("allkeys-random", "celery is gone"),
+        ("volatile-lru", "celery is there"),
+        ("noeviction", "refuses a write, and evicted nothing: celery is there"),
+    ],
+)
+def test_an_eviction_is_proved_by_the_brokers_own_count_and_undone_it_evicts_no_more(stages, policy, told):
+    with stages.own(Profile.load("redis-none")) as stage:
+        broker = stage.broker
+        cache = broker.open(1).cache()
+        fault = eviction(broker, cache, policy)
+        with broker.client(1) as client:
+            client.lpush("celery", "a task")
+            assert fault.proof() is None
+            fault.inject()
+            assert told in str(fault.proof())
+            assert ("evicted_keys went from 0" in fault.proof()) == (policy != "noeviction")
+            assert fault.reverted() is None
+            fault.revert()
+            assert fault.reverted() == "the broker has no limit of its memory any more"
+            assert client.exists("celery") == client.dbsize()
+            assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+
+
+def eviction(broker, cache, policy):
+    return Eviction(
+        "broker",
+        key="celery",
+        grow=lambda: cache.grow(policy, "celery"),
+        evicted=cache.evicted,
+        full=broker.memory_is_full,
+        has=lambda: cache.spares("celery"),
+        free=cache.free,
+        limited=cache.limited,
+    )
+
+
+@pytest.mark.parametrize("how", ["truncated", "corrupted"])
+def test_a_damaged_log_is_proved_by_what_is_read_back_and_mended_the_store_answers(stages, how):
+    with stages.own(Profile.load("redis-aof-always")) as stage:
+        broker = stage.broker
+        crash = KillNode("broker", target=broker.node, answers=broker.answers)
+        fault = damaged(broker, how)
+        with broker.client(1) as client:
+            client.lpush("celery", "kept")
+            client.lpush("celery", "struck")
+        crash.inject()
+        until(lambda: crash.proof() is not None)
+        assert fault.proof() is None
+        fault.inject()
+        assert "read back" in fault.proof()
+        assert fault.lasting == (how == "truncated")
+        fault.revert()
+        until(lambda: fault.reverted() is not None)
+        assert ("refused to start" in fault.reverted()) == (how == "corrupted")
+        crash.revert()
+        until(lambda: crash.reverted() is not None)
+        with broker.client(1) as client:
+            assert client.lrange("celery", 0, -1) == [b"kept"]
+
+
+def damaged(broker, how):
+    return DamagedLog(
+        "broker",
+        target=broker.node,
+        folder=f"/data/{broker.log_folder}",
+        newest=broker.newest_log,
+        damage=lambda log: DAMAGE[how](log, "struck"),
+        answers=broker.answers,
+        mend=broker.mend_log if how == "corrupted" else None,
+    )
 
 
 def test_closed_connections_are_counted_and_the_worker_says_that_it_lost_its_own(rigs):

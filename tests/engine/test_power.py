@@ -12,7 +12,7 @@ from lab.engine import disks
 from lab.engine.adapter import NodeSpec
 from lab.engine.images import PYTHON_BASE, default_celery, worker_image
 from lab.errors import CannotCutPower, Inconclusive
-from lab.faults import PowerCut
+from lab.faults import DiskFull, PowerCut
 from lab.faults.kill import start_again
 from lab.history import parse_log
 
@@ -115,6 +115,34 @@ def test_a_disk_that_was_cut_once_takes_no_second_order(disk):
     disk.cut()
     with pytest.raises((CannotCutPower, Inconclusive)):
         disk.sync()
+
+
+def test_a_full_disk_takes_no_write_and_freed_it_has_what_it_had(writer, disk):
+    write(writer, "before", sync=True)
+    disk.fill()
+    assert writer.execute(["sh", "-c", "echo more > /data/more && sync /data/more"]) != 0
+    disk.free()
+    assert has(writer, "before")
+    write(writer, "after", sync=True)
+
+
+@pytest.mark.parametrize(
+    ("profile", "told"),
+    [("redis-aof-everysec", "the broker refuses one"), ("redis-aof-always", "the broker ended: exit code 1")],
+)
+def test_a_broker_on_a_full_disk_refuses_a_write_or_ends_and_with_room_it_takes_one(
+    stages, image, profile, told
+):
+    with stages.own(Profile.load(profile), image) as stage:
+        broker = stage.broker
+        fault = DiskFull("broker", target=broker.node, disk=broker.disk, refuses=broker.disk_is_full)
+        assert fault.proof() is None
+        fault.inject()
+        until(lambda: fault.proof() is not None)
+        assert told in str(fault.proof())
+        assert fault.reverted() is None
+        fault.revert()
+        until(lambda: fault.reverted() is not None)
 
 
 def test_a_dead_run_leaves_no_loop_device(engine, node, writer, disk):
