@@ -67,8 +67,9 @@ class Run:
                 if not trial.scenario.own_broker:
                     stages.boot(trial.profile)
             with ThreadPoolExecutor(max_workers=self.jobs, thread_name_prefix="trial") as pool:
-                pending = {pool.submit(self._trial, trial, stages) for trial in fast_boots_first(trials)}
-                yield from self._as_they_come(pending)
+                yield from self._as_they_come(  # who alone has the futures, and so lets go of results
+                    {pool.submit(self._trial, trial, stages) for trial in fast_boots_first(trials)}
+                )
         finally:
             stages.close()
 

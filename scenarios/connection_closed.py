@@ -34,6 +34,8 @@ def connection_closed(rig: Rig) -> None:
     rig.publish("waiting", WAITING)
     moment = worker.reaches(phase, target)
     worker.prefetches(1 + WAITING)
+    heard = phase != "reserved" and not rig.cell["task_acks_late"]
+    rig.queue.holds(ready=0, unacked=WAITING + int(not heard))
     rig.inject(close_connections(rig), moment)
     worker.resumes()
     worker.release()

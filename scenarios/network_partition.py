@@ -21,6 +21,7 @@ def network_partition(rig: Rig) -> None:
     worker = rig.worker("worker", hold=phase)
     [target] = rig.publish("target")
     moment = worker.reaches(phase, target)
+    rig.queue.holds(ready=0, unacked=int(bool(rig.cell["task_acks_late"])))  # it has heard of it
     partition = rig.inject(cut(worker), moment)
     if rig.cell.params["healed"] == "after-timeout":
         rig.queue.has_consumers(count=0)

@@ -34,6 +34,7 @@ def power_cut(rig: Rig) -> None:
     end = {"power": cut_power, "crash": crash_broker, "stop": stop_broker}[rig.cell.params["end"]]
     earlier = rig.publisher("earlier", settings=CONFIRM.choices["confirmed"])
     rig.publish("synced", by=earlier)
+    rig.queue.age()
     rig.sync()
     rig.publish("others", OTHERS, wait=False)
     rig.publish("target")

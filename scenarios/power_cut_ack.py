@@ -34,6 +34,7 @@ def power_cut_ack(rig: Rig) -> None:
     worker = rig.worker("worker", hold="reserved")
     [target] = rig.publish("target", by=rig.publisher("earlier", settings=CONFIRM.choices["confirmed"]))
     worker.reaches("reserved", target)
+    rig.queue.age()
     rig.sync()
     worker.release()
     worker.says("finished", target)

@@ -23,6 +23,7 @@ def retry_during_outage(rig: Rig) -> None:
     worker = rig.worker("worker", hold="running", through=wire)
     [target] = rig.publish("target", act="retry_once")
     moment = worker.reaches("running", target)
+    rig.queue.holds(ready=0, unacked=int(bool(rig.cell["task_acks_late"])))  # it has heard of it
     fault = rig.inject(freeze_broker(rig) if outage == "frozen" else cut_wire(wire), moment)
     worker.release()
     worker.says("returned" if outage == "cut" else "passed", target)  # cut: it has given up
