@@ -14,7 +14,7 @@ from lab.history import Event, NotAnEvent, parse_event
 
 WAKE_SECONDS = 0.2  # how late a stop request or a deadline may be noticed
 POLL_SECONDS = 0.02  # between two questions to a broker
-FAST_SECONDS = 0.02
+FAST_SECONDS = 0.004
 REST = 3
 
 Stop = threading.Event

@@ -207,6 +207,8 @@ class VirtualHost(Namespace):
         Seen with RabbitMQ 4.0.5: ``rabbit_quorum_queue`` starts a member that it does not find there
         (*name_not_registered*) as a new one, which never elects itself.
         """
+        if self._broker.profile.celery.get("task_default_queue_type") != "quorum":
+            return  # only they are in that table
         self._control("eval", "ok = dets:sync(ra_directory_reverse).")
 
     def delete_leaderless_queue(self) -> None:
