@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 
 from lab.engine.adapter import LOOPBACK, SHARED, Engine, NodeSpec, free_port
 from lab.engine.images import PYTHON_BASE
-from lab.errors import EngineGone, ImageMissing, Inconclusive, PortTaken
+from lab.errors import CleanupFailed, EngineGone, ImageMissing, Inconclusive, PortTaken
 from lab.history import parse_log
 
 
@@ -115,7 +116,8 @@ def test_every_object_carries_its_run_and_is_found_by_it(engine, node):
 def test_another_lab_neither_sees_nor_touches_what_a_living_one_made(engine, node):
     other = Engine(run="another")
     assert node.id not in other.leftovers().containers
-    other.remove(other.leftovers())
+    with suppress(CleanupFailed):  # what dead labs left may be stuck in the engine: another story
+        other.remove(other.leftovers())
     other.close()
     assert node.state().running
 
