@@ -133,7 +133,7 @@ def test_a_full_disk_takes_no_write_and_freed_it_has_what_it_had(writer, disk):
 def test_a_broker_on_a_full_disk_refuses_a_write_or_ends_and_with_room_it_takes_one(
     stages, image, profile, told
 ):
-    with stages.own(Profile.load(profile), image) as stage:
+    with stages.own(Profile.load(profile), disk=True) as stage:
         broker = stage.broker
         fault = DiskFull("broker", target=broker.node, disk=broker.disk, refuses=broker.disk_is_full)
         assert fault.proof() is None
