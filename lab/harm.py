@@ -26,6 +26,7 @@ class Harm:
     record: Recorder
     gone: set[str]
     _injected: dict[int, tuple[Fault, Timer]] = field(default_factory=dict)
+    _scarred: bool = False  # whether something was done to the broker that cannot be undone
 
     def inject(self, fault: Fault, moment: Moment | None) -> None:
         """Break something: recorded before, proved after."""
@@ -38,6 +39,7 @@ class Harm:
         self._injected[id(fault)] = (fault, timer)  # before: a fault that fails half-way is undone too
         if not fault.lasting:
             timer.start()
+        self._scarred |= fault.lasting and fault.node == BROKER
         fault.inject()
         self.record("landed", task, **about, proof=self._await(fault.proof, fault))
         if fault.name in KILLS and not fault.pid and fault.node != BROKER:
@@ -71,9 +73,13 @@ class Harm:
 
     def broker_is_whole(self) -> bool:
         """Whether the broker is as it was: every fault undone, with proof, and nothing of it tuned."""
-        return not self._injected and not any(
-            event.name == "defect" or (event.name == "tuned" and event.detail.get("node") == BROKER)
-            for event in self.record.events
+        return (
+            not self._scarred
+            and not self._injected
+            and not any(
+                event.name == "defect" or (event.name == "tuned" and event.detail.get("node") == BROKER)
+                for event in self.record.events
+            )
         )
 
     def _await(self, tells: Callable[[], str | None], fault: Fault) -> str:

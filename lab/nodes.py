@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from lab.engine.adapter import SHARED, Engine, Node, NodeSpec
+from lab.engine.adapter import SHARED, UNPRIVILEGED_USER, Engine, Node, NodeSpec
 from lab.errors import DeadlineExpired, EngineGone, Inconclusive, NodeDead
 from lab.history import LAB, Event, Scalar, parse_log
 from lab.settings import Settings, nested
@@ -19,7 +19,6 @@ from lab.watch import Watch
 
 BOOT_SECONDS = 20.0
 PHASE_SECONDS = 10.0
-UNPRIVILEGED_USER = "65534:65534"  # nobody: in every Debian, and Celery looks the group up
 PUBLISHER_COMMAND = ("python3", "-m", "worker.publisher")
 PROXY_COMMAND = ("python3", "-m", "worker.proxy")
 BEAT_COMMAND = (

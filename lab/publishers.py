@@ -13,13 +13,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
 
-from lab.engine.adapter import Engine, Node, NodeSpec, NodeState
+from lab.engine.adapter import UNPRIVILEGED_USER, Engine, Node, NodeSpec, NodeState
 from lab.errors import EnvironmentLacks, Inconclusive, NodeDead
 from lab.settings import Settings, nested
 
 NAME = "publisher"
 COMMAND = ("python3", "-m", "worker.publishers")
-UNPRIVILEGED_USER = "65534:65534"  # nobody: in every Debian, and Celery looks the group up
 LAST = 20  # lines, of either stream
 MOST = 50  # trials in one container: each reads its log from the start
 END_SECONDS = 10.0

@@ -51,6 +51,7 @@ POOL = 64
 FIRST_ADDRESS = 9  # of a fixed network: the gateway has the first
 REMOVALS_AT_ONCE = 8
 LOOPBACK = "127.0.0.1"
+UNPRIVILEGED_USER = "65534:65534"  # nobody: in every Debian, and Celery looks the group up
 #: A path of nodes that everybody may write to, and so the volume there: a new one begins as its copy.
 SHARED = "/var/tmp"  # noqa: S108 - the containers' own, not this machine's
 
