@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,15 +23,20 @@ NOTHING: Settings = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One dimension of a scenario: readable tokens, each with the settings it stands for."""
+    """One dimension of a scenario: readable tokens, each with the settings it stands for.
+
+    Those in its ``core`` are in the core grid; all are, if none is named. The others tell more of the same
+    story: further points of a curve, phases between two.
+    """
 
     name: str
     choices: Mapping[str, Settings]
+    core: Collection[str] = ()
 
     @classmethod
-    def of(cls, name: str, *tokens: str) -> Axis:
+    def of(cls, name: str, *tokens: str, core: Collection[str] = ()) -> Axis:
         """An axis that changes no Celery setting, like the victim or the phase."""
-        return cls(name, dict.fromkeys(tokens, NOTHING))
+        return cls(name, dict.fromkeys(tokens, NOTHING), core)
 
 
 #: When a task is acknowledged: before it starts, as Celery does by default, or when it has ended.
@@ -95,6 +100,10 @@ class Scenario:
         if self.expectation is None:
             raise UsageError(f"scenario {self.name} expects nothing", "add @scenario.expects")
         return self.expectation(cell)
+
+    def is_core(self, cell: Cell) -> bool:
+        """Whether this cell is in the core grid."""
+        return all(cell.params[axis.name] in (axis.core or axis.choices) for axis in self.axes)
 
     def cells(
         self,

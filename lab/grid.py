@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.brokers.profile import DEFAULT_PROFILES, names
@@ -92,7 +92,12 @@ def everything(
             yield Place(scenario, cell, scenario.impossible(cell))
 
 
-def matching(places: Iterator[Place], words: Sequence[str]) -> Iterator[Place]:
+def core(places: Iterable[Place]) -> Iterator[Place]:
+    """Those of the core grid."""
+    return (place for place in places if place.scenario.is_core(place.cell))
+
+
+def matching(places: Iterable[Place], words: Sequence[str]) -> Iterator[Place]:
     """Those whose id has every one of these words."""
     return (place for place in places if all(word in place.cell.id for word in words))
 

@@ -7,13 +7,17 @@ import subprocess
 import threading
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from lab.brokers import Profile
@@ -29,7 +33,7 @@ from lab.stages import Stage, Stages
 from lab.store import Store, TrialResult
 from lab.watch import Stop
 
-WAKE_SECONDS = 0.2
+WHILE_BOOTING = 12  # trials
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -68,7 +72,7 @@ class Run:
                     stages.boot(trial.profile)
             with ThreadPoolExecutor(max_workers=self.jobs, thread_name_prefix="trial") as pool:
                 yield from self._as_they_come(  # who alone has the futures, and so lets go of results
-                    {pool.submit(self._trial, trial, stages) for trial in fast_boots_first(trials)}
+                    {pool.submit(self._trial, trial, stages) for trial in well_mixed(trials)}
                 )
         finally:
             stages.close()
@@ -90,17 +94,20 @@ class Run:
     def _as_they_come(self, pending: set[Future[TrialResult]]) -> Iterator[TrialResult]:
         """Yield results; on the first trial that breaks, or when nobody reads on, stop all the others."""
         broken: LabError | None = None
+        ended: SimpleQueue[Future[TrialResult]] = SimpleQueue()
+        for future in pending:
+            future.add_done_callback(ended.put)
         try:
             while pending:
-                done, pending = wait(pending, timeout=WAKE_SECONDS, return_when=FIRST_COMPLETED)
-                for future in done:
-                    if future.cancelled():
-                        continue
-                    if (error := future.exception()) is None:
-                        yield future.result()
-                        continue
-                    broken = broken or as_ours(error)
-                    pending = self._give_up(pending)
+                future = ended.get()
+                pending.discard(future)
+                if future.cancelled():
+                    continue
+                if (error := future.exception()) is None:
+                    yield future.result()
+                    continue
+                broken = broken or as_ours(error)
+                self._give_up(pending)
             if broken is not None:
                 raise broken
             if self.stop.is_set():
@@ -108,11 +115,12 @@ class Run:
         finally:
             self._give_up(pending)
 
-    def _give_up(self, pending: set[Future[TrialResult]]) -> set[Future[TrialResult]]:
-        """Ask running trials to stop and cancel the others; the running ones are still to come."""
+    def _give_up(self, pending: set[Future[TrialResult]]) -> None:
+        """Ask running trials to stop, and cancel the others."""
         if pending:
             self.stop.set()
-        return {future for future in pending if not future.cancel()}
+        for future in pending:
+            future.cancel()
 
     def _trial(self, trial: Trial, stages: Stages) -> TrialResult:
         for attempt in range(1, ATTEMPTS + 1):
@@ -205,9 +213,19 @@ def planned(scenario: Scenario, cells: Sequence[Cell], times: int) -> list[Trial
     return [Trial(number, scenario, cell, profiles[cell.profile]) for number, cell in enumerate(everything)]
 
 
-def fast_boots_first(trials: Sequence[Trial]) -> list[Trial]:
-    """Redis answers in half a second, RabbitMQ boots behind the cells of Redis."""
-    return sorted(trials, key=lambda trial: trial.cell.broker != "redis")
+def well_mixed(trials: Sequence[Trial]) -> list[Trial]:
+    """Every kind of trial spread evenly over the run, for each RabbitMQ that starts wants a core for itself.
+
+    First some of Redis, which answers in half a second: the RabbitMQ that is shared boots meanwhile.
+    """
+    kinds: dict[tuple[str, bool], list[Trial]] = defaultdict(list)
+    for trial in trials:
+        kinds[trial.cell.broker, trial.scenario.own_broker].append(trial)
+    places = [(place / len(kind), trial) for kind in kinds.values() for place, trial in enumerate(kind)]
+    mixed = [trial for _, trial in sorted(places, key=itemgetter(0))]
+    first = list(islice((trial for trial in mixed if trial.cell.broker == "redis"), WHILE_BOOTING))
+    taken = {id(trial) for trial in first}
+    return first + [trial for trial in mixed if id(trial) not in taken]
 
 
 @cache

@@ -65,8 +65,13 @@ class Nodes:
         folder: str | None = None,
         environment: Mapping[str, str] | None = None,
         takes_orders: bool = False,
+        address_of: str = "",
     ) -> Node:
-        """Start a node of the worker image, and follow what it writes."""
+        """Start a node of the worker image, and follow what it writes.
+
+        With ``address_of``, the id of another node, it shares that one's address: a network interface costs
+        the engine more than all else of a container.
+        """
         given = {"LAB_NODE": name, "LAB_SETTINGS": json.dumps(nested(settings)), **(environment or {})}
         spec = NodeSpec(
             name=f"{self.tag}-{name}",
@@ -80,6 +85,7 @@ class Nodes:
             memory=memory,
             volumes={SHARED: folder} if folder else {},
             takes_orders=takes_orders,
+            address_of=address_of,
         )
         self.watch.check()
         return self.adopt(self.engine.start(spec))

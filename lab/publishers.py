@@ -39,6 +39,7 @@ class Lent(Node):
 
     def __init__(self, container: Container, tag: str, shelf: Publishers) -> None:
         vars(self).update(vars(container.node))
+        self.network = ""  # it shares its address with the other nodes of its trial
         self._container = container
         self._tag = tag
         self._quoted = f'"{tag}"'.encode()

@@ -36,12 +36,13 @@ class Queue:
         """Wait until it has so many tasks waiting, and so many out with workers without an answer.
 
         Unlike :meth:`lab.handles.Worker.prefetches` it sees what a worker was given and has not read.
-        RabbitMQ before 3.12 does not tell at once what is out; then what waits decides.
         """
 
         def held() -> bool:
             depth = self.namespace.depth()
-            return depth.ready == ready and depth.unacked in (None, unacked)
+            if depth.ready != ready:
+                return False
+            return self.namespace.has_unacked(unacked) if depth.unacked is None else depth.unacked == unacked
 
         self._ask_until(held, f"the broker to hold {ready} tasks, with {unacked} more unacknowledged")
 

@@ -107,11 +107,13 @@ class Rig:
         folder: str | None = None,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        cable: bool = False,
         wait: bool = True,
     ) -> Worker:
         """Start a worker and wait until it consumes. ``hold`` closes its gate at that phase.
 
-        With ``only``, a label, the gate is closed for tasks of that label alone.
+        With ``only``, a label, the gate is closed for tasks of that label alone. One that is to be cut off
+        needs a ``cable`` of its own; others share the address of the publisher.
         ``through`` puts a proxy between it and its broker; ``settings`` are for it alone; ``memory`` is its
         limit in bytes, ``folder`` what it sees at SHARED; ``options`` go to ``celery worker``.
         """
@@ -122,7 +124,7 @@ class Rig:
         self._tell_tuned(settings or {})
         # On the command line, and not in the settings: Celery patches for gevent before it reads these.
         pool = str(own.pop("worker_pool", self.cell["worker_pool"]))
-        command = (*WORKER_COMMAND, "--pool", pool, *options)
+        command = (*WORKER_COMMAND, "--pool", pool, "--hostname", f"celery@{name}", *options)
         url = self._with_url(own, through)
         node = self._nodes.start(
             name,
@@ -132,6 +134,7 @@ class Rig:
             memory=memory,
             folder=folder,
             environment={"LAB_HOLD_ONLY": only, **self._environment, **(environment or {})},
+            address_of="" if cable else self._default_publisher().node.id,
         )
         concurrency = int(str(own["worker_concurrency"]))
         worker = Worker(
@@ -166,7 +169,8 @@ class Rig:
         own = merged(self._settings, settings or {})
         self._tell_tuned(settings or {})
         url = self._with_url(own, through)
-        node = self._nodes.start(name, PUBLISHER_COMMAND, url, hold=hold, takes_orders=True)
+        host = self._default_publisher().node.id
+        node = self._nodes.start(name, PUBLISHER_COMMAND, url, hold=hold, takes_orders=True, address_of=host)
         return Publisher(node, self._nodes, hold)
 
     def beat(
@@ -192,7 +196,10 @@ class Rig:
         hold = "waited" if ticks is None else f"tick-{ticks + 1}"
         environment = {"LAB_SHELF": shelf}
         command = (*BEAT_COMMAND, *options)
-        node = self._nodes.start(name, command, own, hold=hold, folder=folder, environment=environment)
+        node = self._nodes.start(
+            name, command, own, hold=hold, folder=folder, environment=environment,
+            address_of=self._default_publisher().node.id,
+        )  # fmt: skip
         self._nodes.await_ready(name)
         self._record("beat-up", node=name, every=every)
         return Handle(node, self._nodes, hold)

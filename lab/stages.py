@@ -18,6 +18,7 @@ from lab.watch import Stop, Watch
 
 BROKER_BOOT_SECONDS = 60.0
 IDLE = 6  # brokers that wait for another trial
+Key = tuple[str, str, bool]  # image, service, whether its data lies on a disk of its own
 MOST = 40  # trials on one ground: its addresses are given out once, and a small network has some 250
 
 
@@ -56,7 +57,9 @@ class Stages:
     """Boots brokers when they are first needed: one of each definition to share, others to have alone.
 
     One that a trial had alone goes on to the next trial if it was left whole: every fault undone and
-    proved so, nothing tuned. A boot of RabbitMQ costs more than most trials. Its ground goes on in any case.
+    proved so, nothing tuned. A boot of RabbitMQ costs more than most trials. That holds after a power cut
+    too: the broker has started again on what its disk kept, and each trial writes out its own set-up
+    before anything is at stake. The ground goes on in any case.
     """
 
     def __init__(self, engine: Engine, image: str, stop: Stop) -> None:
@@ -66,7 +69,7 @@ class Stages:
         self._lock = threading.Lock()
         self._booting: dict[Any, Future[Stage]] = {}
         self._own = 0
-        self._idle: list[tuple[tuple[str, str], Stage]] = []
+        self._idle: list[tuple[Key, Stage]] = []
         self._grounds: list[Ground] = []
         self._pool = ThreadPoolExecutor(thread_name_prefix="boot")
 
@@ -89,14 +92,17 @@ class Stages:
 
         With a ``disk``, its data lies on one whose power can be cut.
         """
-        stage = None if disk else self._take(profile)
-        stage = stage or self._boot(profile, self._next_own(), alone=True, disk=disk)
+        stage = self._take((*_key(profile), disk)) or self._boot(
+            profile, self._next_own(), alone=True, disk=disk
+        )
         stage.whole = False
         try:
+            if stage.served and stage.broker.disk:
+                stage.broker.disk.hand_over()
             yield stage
         finally:
-            lasts = stage.whole and not disk and not profile.by_the_clock and stage.served < MOST
-            for spare in self._put(profile, stage) if lasts else [stage]:
+            lasts = stage.whole and not profile.by_the_clock and stage.served < MOST
+            for spare in self._put((*_key(profile), disk), stage) if lasts else [stage]:
                 self._remove(spare)
 
     def _next_own(self) -> str:
@@ -104,18 +110,18 @@ class Stages:
             self._own += 1
             return f"own{self._own}"
 
-    def _take(self, profile: Profile) -> Stage | None:
-        """An idle stage of this profile."""
+    def _take(self, key: Key) -> Stage | None:
+        """An idle stage of this kind."""
         with self._lock:
-            found = next((pair for pair in self._idle if pair[0] == _key(profile)), None)
+            found = next((pair for pair in self._idle if pair[0] == key), None)
             if found:
                 self._idle.remove(found)
         return found[1] if found else None
 
-    def _put(self, profile: Profile, stage: Stage) -> list[Stage]:
+    def _put(self, key: Key, stage: Stage) -> list[Stage]:
         """Keep a stage for the next trial; those that are too many, the longest idle first."""
         with self._lock:
-            self._idle.append((_key(profile), stage))
+            self._idle.append((key, stage))
             many, self._idle = self._idle[:-IDLE], self._idle[-IDLE:]
         return [stage for _, stage in many]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from lab.errors import UsageError
 from lab.faults import (
     Alarm,
     CloseConnections,
@@ -78,7 +79,12 @@ def freeze(node: Handle) -> Fault:
 
 
 def cut(node: Handle) -> Fault:
-    """Pull the node's cable: packets vanish both ways, until it is healed."""
+    """Pull the node's cable: packets vanish both ways, until it is healed.
+
+    Raises :class:`UsageError` for a node that has none of its own.
+    """
+    if not node.node.network:
+        raise UsageError(f"{node.name} shares its address with others", "start it with cable=True")
     return Cut(node.name, target=node.node)
 
 

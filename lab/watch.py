@@ -14,6 +14,7 @@ from lab.history import Event, NotAnEvent, parse_event
 
 WAKE_SECONDS = 0.2  # how late a stop request or a deadline may be noticed
 POLL_SECONDS = 0.02  # between two questions to a broker
+LATE = 0.05
 FAST_SECONDS = 0.004
 REST = 3
 
@@ -73,14 +74,18 @@ class Watch:
                     self._changed.wait_for(lambda: False, min(pace.rest, left))
 
     def poll(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
-        """Wait for a condition outside the histories, like a broker that answers."""
-        deadline = time.monotonic() + seconds
+        """Wait for a condition outside the histories, like a broker that answers.
+
+        What has not come for a while is asked for less often: it is seen late by a twentieth at most.
+        """
+        began = time.monotonic()
         pace = Pace()
         while not pace.ask(condition):
             self.check()
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > seconds:
                 raise DeadlineExpired(f"waited {seconds:g} s for {what}", "run it again")
-            self._stop.wait(max(POLL_SECONDS, min(pace.rest, WAKE_SECONDS)))
+            self._stop.wait(max(POLL_SECONDS, min(max(pace.rest, LATE * waited), WAKE_SECONDS)))
 
     def let_pass(self, seconds: float) -> None:
         """Let time pass, unless the user asks to stop."""

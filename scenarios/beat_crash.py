@@ -11,7 +11,11 @@ DUE_MEANWHILE = 2
 FIRST = 1.0  # seconds until the first tick, as if beat had run for the rest of its period already
 
 SYNC = {"beat_sync_every": 1}
-FILE = Axis("file", {"kept": {}, "kept+sync": SYNC, "berkeley+sync": SYNC, "lost": SYNC})
+FILE = Axis(
+    "file",
+    {"kept": {}, "kept+sync": SYNC, "berkeley+sync": SYNC, "lost": SYNC},
+    core=("kept", "berkeley+sync", "lost"),
+)
 END = Axis.of("end", "killed", "killed+long", "stopped")
 
 

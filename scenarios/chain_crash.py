@@ -5,7 +5,7 @@ In production: a deployment, an out-of-memory kill or an evicted node meets a pi
 
 from lab import EARLY_OR_LATE, Axis, Cell, Expectation, Rig, Surprise, kill, scenario
 
-PHASE = Axis.of("phase", "running", "returned", "finished")
+PHASE = Axis.of("phase", "running", "returned", "finished", core=("running", "finished"))
 GUARD = Axis(
     "guard",
     {

@@ -7,7 +7,7 @@ never comes.
 from lab import EARLY_OR_LATE, Axis, Cell, Expectation, Rig, kill, kill_child, scenario
 
 END = Axis.of("end", "killed", "child-killed", "fails")
-PHASE = Axis.of("phase", "running", "returned", "finished")
+PHASE = Axis.of("phase", "running", "returned", "finished", core=("running", "finished"))
 
 
 @scenario(

@@ -19,7 +19,7 @@ ACKNOWLEDGEMENT = Axis(
         },
     },
 )
-PHASE = Axis.of("phase", "running", "reserved", "finished")
+PHASE = Axis.of("phase", "running", "reserved", "finished", core=("running", "finished"))
 
 
 @scenario(

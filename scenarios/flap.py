@@ -22,7 +22,7 @@ HOW = Axis("how", {"closed": SETTINGS, "refused": SETTINGS, "cut": SETTINGS})
 )
 def flap(rig: Rig) -> None:
     wire = rig.proxy()
-    worker = rig.worker("worker", hold="running", through=wire)
+    worker = rig.worker("worker", hold="running", through=wire, cable=True)
     worker.open("open")
     [target] = rig.publish("target")
     worker.reaches("running", target)

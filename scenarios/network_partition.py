@@ -18,7 +18,7 @@ PHASE = Axis.of("phase", "running", "finished")
 )
 def network_partition(rig: Rig) -> None:
     phase = rig.cell.params["phase"]
-    worker = rig.worker("worker", hold=phase)
+    worker = rig.worker("worker", hold=phase, cable=True)
     [target] = rig.publish("target")
     moment = worker.reaches(phase, target)
     rig.queue.holds(ready=0, unacked=int(bool(rig.cell["task_acks_late"])))  # it has heard of it

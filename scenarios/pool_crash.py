@@ -20,7 +20,7 @@ POOL = Axis(
         "solo": {"worker_pool": "solo", "worker_concurrency": 1},
     },
 )
-PHASE = Axis.of("phase", "running", "reserved", "finished")
+PHASE = Axis.of("phase", "running", "reserved", "finished", core=("running", "finished"))
 
 
 @scenario(

@@ -21,7 +21,7 @@ OTHERS = 9
 SOON, ONE_SECOND, TWO_SECONDS = 200, 1000, 2000  # milliseconds
 
 END = Axis.of("end", "power", "crash", "stop")
-AFTER = Axis.of("after", "0ms", "50ms", "200ms", "1000ms", "2000ms")
+AFTER = Axis.of("after", "0ms", "50ms", "200ms", "1000ms", "2000ms", core=("0ms", "1000ms"))
 
 
 @scenario(

@@ -20,7 +20,7 @@ from lab import (
 SOON, ONE_SECOND, TWO_SECONDS = 200, 1000, 2000  # milliseconds
 
 END = Axis.of("end", "power", "crash", "stop")
-AFTER = Axis.of("after", "0ms", "50ms", "200ms", "1000ms", "2000ms")
+AFTER = Axis.of("after", "0ms", "50ms", "200ms", "1000ms", "2000ms", core=("0ms", "1000ms"))
 
 
 @scenario(

@@ -42,6 +42,7 @@ OUTAGE = Axis(
         "answer-lost-down": {},
         "committed": {},
     },
+    core=("down", "restarted", "frozen", "message-lost", "answer-lost"),
 )
 BEGUN = 1.0  # seconds, in which the call that the outage must meet has begun: nobody can see it
 
@@ -75,6 +76,7 @@ def down(rig: Rig, worker: Worker) -> None:
     worker.says("finished")
     rig.inject(send_signal(worker, "SIGTERM"))  # nothing but the publisher is there when the broker dies
     worker.exits()
+    rig.write_out()
     broker = rig.inject(crash_broker(rig))
     if outage == "restarted":
         rig.heal(broker)
@@ -103,7 +105,8 @@ def lost_on_the_way(rig: Rig, worker: Worker) -> None:
     outage = rig.cell.params["outage"]
     wire = rig.proxy()
     web = rig.publisher("web", through=wire)
-    rig.publish("before", by=web)
+    [before] = rig.publish("before", by=web)
+    worker.says("finished", before)
     held = rig.inject(freeze_wire(wire, "up" if outage == "message-lost" else "down"))
     target = rig.publish("target", by=web, wait=outage == "message-lost" and not is_answered(rig.cell))
     if outage == "message-lost":

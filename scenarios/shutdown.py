@@ -30,6 +30,7 @@ HOW = Axis(
         "remapped": {},
         "control": {},
     },
+    core=("warm", "cold", "soft", "twice", "remapped", "control"),
 )
 SIGNALS = {
     "warm": ["SIGTERM"],

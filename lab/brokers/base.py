@@ -22,7 +22,11 @@ START_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much a namespace holds. ``unacked`` and ``consumers`` are ``None`` where not told apart."""
+    """How much a namespace holds now.
+
+    ``consumers`` is ``None`` where nobody counts them, ``unacked`` where it takes a question of its own
+    (:meth:`Namespace.has_unacked`).
+    """
 
     ready: int
     unacked: int | None
@@ -64,6 +68,10 @@ class Namespace(ABC):
     @abstractmethod
     def depth(self) -> Depth:
         """Count what is held now. Raises :class:`BrokerSilent`."""
+
+    def has_unacked(self, count: int) -> bool:
+        """Whether so many messages are out with consumers, now. Raises :class:`BrokerSilent`."""
+        return self.depth().unacked == count
 
     @abstractmethod
     def backlog(self, still: Callable[[], None]) -> Backlog:

@@ -29,6 +29,7 @@ from lab.store import Store
 
 @main.command()
 @click.option("--quick", is_flag=True, help=f"Some {grid.QUICK} cells: the first of every scenario.")
+@click.option("--whole", is_flag=True, help="Also the cells that are not in the core grid.")
 @click.option("--list", "only_list", is_flag=True, help="Print the ids of the cells, and run nothing.")
 @click.option(
     "-k", "words", multiple=True, help="Only cells whose id has this word; may be given several times."
@@ -54,10 +55,10 @@ def matrix(
     celery: str | None,
     **which: object,
 ) -> None:
-    """Run the grid: every scenario on the brokers and settings that make sense."""
+    """Run the core grid: every scenario on the brokers and settings that make sense."""
     celery = celery or default_celery()
     places, not_run = _places(celery, **which)  # type: ignore[arg-type]
-    whole = grid.Grid(places, trials)
+    cells = grid.Grid(places, trials)
     part = grid.Shard.parse(shard)
     if only_list:
         for place in places:
@@ -67,11 +68,11 @@ def matrix(
     store = Store(results)
     store.prepare()
     asked = runs.GridRun(
-        secrets.token_hex(4), whole.id, [p.cell.id for p in places], trials, str(part), seed, not_run
+        secrets.token_hex(4), cells.id, [p.cell.id for p in places], trials, str(part), seed, not_run
     )
     run = _resumed(results, asked) if resume else asked
     finished = runs.finished(results, run.run)
-    left = grid.left(whole, part, finished, run.seed)
+    left = grid.left(cells, part, finished, run.seed)
     if not resume:
         runs.begin(results, run)
     if not left:
@@ -82,16 +83,24 @@ def matrix(
 
 
 def _places(
-    celery: str, *, quick: bool, words: Sequence[str], brokers: Sequence[str], assignments: Sequence[str]
+    celery: str,
+    *,
+    quick: bool,
+    whole: bool,
+    words: Sequence[str],
+    brokers: Sequence[str],
+    assignments: Sequence[str],
 ) -> tuple[list[grid.Place], dict[str, str]]:
     """The cells asked for, and the reasons of those among them that cannot be."""
     profiles = [Profile.load(label).label for label in profiles_of(brokers)]
-    found = list(
-        grid.matching(grid.everything(load_scenarios(), profiles, settings_of(assignments), celery), words)
-    )
+    everything = grid.everything(load_scenarios(), profiles, settings_of(assignments), celery)
+    matching = list(grid.matching(everything, words))
+    found = matching if whole else list(grid.core(matching))
     possible = [place for place in found if place.impossible is None]
     if not possible:
-        raise UsageError("no cell is left", "see: lab matrix --list")
+        outside = sum(place.impossible is None for place in matching)
+        more = f"{outside} are outside the core grid: add --whole" if outside else "see: lab matrix --list"
+        raise UsageError("no cell is left", more)
     if quick:
         return grid.quick(possible), {}
     return possible, {place.cell.id: place.impossible for place in found if place.impossible}

@@ -27,6 +27,7 @@ import urllib3
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import IPAMConfig, IPAMPool
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from lab.engine.owner import OWNER, RUN, Owner, is_abandoned
 from lab.errors import (
@@ -46,11 +47,15 @@ from lab.errors import (
 ANSWER_SECONDS = 30
 POLL_SECONDS = 0.01
 EXECUTE_SECONDS = 10
+FREEZE_ATTEMPTS = 3  # a kernel that is busy starting others does not freeze all of a node in time
 CONFLICT = 409  # the engine's answer while another caller removes the same container
 POOL = 64
 FIRST_ADDRESS = 9  # of a fixed network: the gateway has the first
 REMOVALS_AT_ONCE = 8
 LOOPBACK = "127.0.0.1"
+#: A node that connects to one that was killed in that moment, whose name still resolves, gives up after 3 s:
+#: one repetition. By default the kernel repeats for 127 s (ip-sysctl.rst: tcp_syn_retries).
+SYSCTLS = {"net.ipv4.tcp_syn_retries": "1"}
 UNPRIVILEGED_USER = "65534:65534"  # nobody: in every Debian, and Celery looks the group up
 #: A path of nodes that everybody may write to, and so the volume there: a new one begins as its copy.
 SHARED = "/var/tmp"  # noqa: S108 - the containers' own, not this machine's
@@ -94,7 +99,8 @@ def _reason(error: Exception) -> str:
 class NodeSpec:
     """One container to start. ``ports`` maps a container port to a port of 127.0.0.1.
 
-    Without a ``network`` it has none. ``device_rules`` are those of the device cgroup: ``b 7:* rwm``.
+    Without a ``network`` it has none, unless it shares the address of another node. ``device_rules`` are
+    those of the device cgroup: ``b 7:* rwm``.
     """
 
     name: str
@@ -110,6 +116,7 @@ class NodeSpec:
     memory: int | None = None  # bytes, without swap
     volumes: Mapping[str, str] = field(default_factory=dict)  # by mount point; "" is one of its own
     volumes_of: str = ""  # the id of another node, whose volumes it has where that one has them
+    address_of: str = ""  # the id of another node, whose network, address and host name it shares
     capabilities: Sequence[str] = ()
     device_rules: Sequence[str] = ()
     takes_orders: bool = False  # on its standard input
@@ -132,7 +139,7 @@ class Node:
         self._api = api
         self.id = container
         self.name = name
-        self.network = network
+        self.network = network  # "" without an address of its own
         self._stream: Any = None
         self._input: Any = None
 
@@ -142,9 +149,14 @@ class Node:
             self._api.kill(self.id, signal=signal)
 
     def pause(self) -> None:
-        """Freeze every process of the node."""
-        with translated(f"pause {self.name}"):
-            self._api.pause(self.id)
+        """Freeze every process of the node. Raises :class:`NodeDead`, :class:`Inconclusive`."""
+        for attempt in Retrying(
+            stop=stop_after_attempt(FREEZE_ATTEMPTS),
+            retry=retry_if_exception(lambda error: type(error) is Inconclusive),
+            reraise=True,
+        ):
+            with attempt, translated(f"pause {self.name}"):
+                self._api.pause(self.id)
 
     def unpause(self) -> None:
         """Let the frozen processes go on."""
@@ -395,13 +407,14 @@ class Engine:
                 volumes_from=[spec.volumes_of] if spec.volumes_of else None,
                 cap_add=list(spec.capabilities) or None,
                 device_cgroup_rules=list(spec.device_rules) or None,
-                network_mode=None if spec.network else "none",
+                network_mode=_network_mode(spec),
+                sysctls=None if _network_mode(spec) else SYSCTLS,
             )
             container = self._api.create_container(
                 spec.image,
                 list(spec.command),
                 name=spec.name,
-                hostname=spec.hostname or spec.alias,
+                hostname=None if spec.address_of else spec.hostname or spec.alias,
                 environment=dict(spec.environment),
                 user=spec.user,
                 ports=list(spec.ports),
@@ -409,9 +422,9 @@ class Engine:
                 labels=self._labels,
                 stdin_open=spec.takes_orders,
                 host_config=host,
-                networking_config=self._networking(spec) if spec.network else None,
+                networking_config=None if _network_mode(spec) else self._networking(spec),
             )["Id"]
-            node = Node(self._api, container, spec.alias, spec.network)
+            node = Node(self._api, container, spec.alias, "" if spec.address_of else spec.network)
             try:
                 self._api.start(container)
             except BaseException:
@@ -486,6 +499,13 @@ class Engine:
 
     def _remove_container(self, container: str) -> None:
         Node(self._api, container, container).remove()
+
+
+def _network_mode(spec: NodeSpec) -> str | None:
+    """``None`` for an address of its own on the network of the specification."""
+    if spec.address_of:
+        return f"container:{spec.address_of}"
+    return None if spec.network else "none"
 
 
 @dataclass(frozen=True, slots=True)

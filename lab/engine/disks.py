@@ -27,6 +27,7 @@ class Disk:
     """One disk: the volume for its broker, and the hand that can cut its power."""
 
     engine: Engine
+    image: str
     volume: str
     device: str
     keeper: Node
@@ -57,6 +58,11 @@ class Disk:
     def released(self) -> bool:
         """Whether the hand has let go of it after the cut."""
         return not self.hand.state().running
+
+    def hand_over(self) -> None:
+        """Give it a hand that knows nothing of the last trial. Raises :class:`CannotCutPower`."""
+        self.hand.remove()
+        self.hand, self._said = ready_hand(self.engine, self.image, self.volume, self.device)
 
     def events(self) -> tuple[list[Event], list[str]]:
         """All that the hand said, and what is wrong with its log."""
@@ -89,12 +95,16 @@ def make_disk(engine: Engine, image: str, name: str) -> Disk:
     with closing(keeper.follow()) as said:
         device = str(_next(said, keeper).detail["device"])
     engine.create_volume(name, kind="ext4", device=device)
-    hand = start_hand(engine, image, name, device, marker=name)
+    return Disk(engine, image, name, device, keeper, *ready_hand(engine, image, name, device))
+
+
+def ready_hand(engine: Engine, image: str, volume: str, device: str) -> tuple[Node, Generator[bytes]]:
+    """The hand of this disk, and what it says from here. Raises :class:`CannotCutPower` when it refuses."""
+    hand = start_hand(engine, image, volume, device, marker=volume)
     said = hand.follow()
-    disk = Disk(engine, name, device, keeper, hand, said)
     if (first := _next(said, hand)).name != "ready":
         raise CannotCutPower(f"the hand of the disk refused: {first.detail.get('why')}", "")
-    return disk
+    return hand, said
 
 
 def start_hand(engine: Engine, image: str, volume: str, device: str, *, marker: str, name: str = "") -> Node:

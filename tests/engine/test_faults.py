@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 
@@ -12,7 +13,7 @@ from lab.brokers import Profile
 from lab.brokers.rabbitmq import LIMITS
 from lab.engine.adapter import NodeSpec
 from lab.engine.images import PYTHON_BASE
-from lab.errors import BrokerSilent
+from lab.errors import BrokerSilent, UsageError
 from lab.faults import (
     Alarm,
     CloseConnections,
@@ -28,7 +29,7 @@ from lab.faults import (
 )
 from lab.faults.base import LASTING
 from lab.faults.log import DAMAGE
-from lab.verbs import control_shutdown, crash_server, cut_wire, freeze_wire, raise_alarm, send_signal
+from lab.verbs import control_shutdown, crash_server, cut, cut_wire, freeze_wire, raise_alarm, send_signal
 from lab.watch import Watch
 
 from .conftest import SLEEPER
@@ -474,3 +475,30 @@ def stored(store, task):
 
 def until(condition):
     Watch(threading.Event()).poll(condition, "the condition of this test", 30)
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_what_is_out_with_consumers_is_counted_now_and_not_as_of_five_seconds_ago(stages, kind):
+    broker = stages.boot(Profile.load("rabbitmq-classic")).result().broker
+    namespace = broker.open(7000 + len(kind))
+    assert namespace.depth().ready == 0
+    with broker.channel(namespace.url.rpartition("/")[2]) as channel:
+        channel.queue_declare("celery", durable=True, arguments={"x-queue-type": kind})
+        channel.confirm_delivery()
+        for _ in range(2):
+            channel.basic_publish("", "celery", b"")
+        given = [method.delivery_tag for method, *_ in islice(channel.consume("celery"), 2)]
+        assert [namespace.has_unacked(count) for count in (1, 2, 3)] == [False, True, False]
+        channel.basic_ack(given[0])
+        channel.queue_declare("celery", passive=True)  # answered after the acknowledgement was heard
+        assert [namespace.has_unacked(count) for count in (0, 1, 2)] == [False, True, False]
+    until(lambda: namespace.depth().ready == 1)
+    assert namespace.has_unacked(0)
+    namespace.close()
+
+
+def test_a_worker_without_a_cable_of_its_own_is_not_cut_off(rigs):
+    rig = rigs()
+    with pytest.raises(UsageError, match="shares its address"):
+        cut(rig.worker("w"))
+    assert cut(rig.worker("other", cable=True)).node == "other"

@@ -162,17 +162,31 @@ def backing_file(disk):
 
 def test_a_broker_on_a_disk_keeps_what_was_synced_through_a_power_cut(stages, image):
     with stages.own(Profile.load("redis-aof-no"), disk=True) as stage:
-        broker = stage.broker
-        with broker.client() as client:
-            client.set("synced", 1)
-            broker.disk.sync()
-            client.set("lost", 1)
-        fault = PowerCut(
-            "broker", target=broker.node, disk=broker.disk, folder="/data", answers=broker.answers
-        )
-        fault.inject()
-        until(lambda: fault.proof() is not None)
-        fault.revert()
-        until(lambda: fault.reverted() is not None)
-        with broker.client() as client:
-            assert client.keys() == [b"synced"]
+        assert kept_through_a_power_cut(stage.broker) == {b"synced-1"}
+
+
+def test_a_disk_whose_power_came_back_serves_the_next_trial_with_a_hand_of_its_own(stages, image):
+    for trial in (1, 2, 3):
+        with stages.own(Profile.load("redis-aof-no"), disk=True) as stage:
+            assert stage.next_number() == trial
+            assert [event.name for event in stage.broker.disk.events()[0]] == ["ready"]
+            assert kept_through_a_power_cut(stage.broker, trial) == {
+                b"synced-%d" % number for number in range(1, trial + 1)
+            }
+            stage.whole = trial < 3
+    with stages.own(Profile.load("redis-aof-no"), disk=True) as another:
+        assert another.broker is not stage.broker
+
+
+def kept_through_a_power_cut(broker, trial=1):
+    with broker.client() as client:
+        client.set(f"synced-{trial}", 1)
+        broker.disk.sync()
+        client.set(f"lost-{trial}", 1)
+    fault = PowerCut("broker", target=broker.node, disk=broker.disk, folder="/data", answers=broker.answers)
+    fault.inject()
+    until(lambda: fault.proof() is not None)
+    fault.revert()
+    until(lambda: fault.reverted() is not None)
+    with broker.client() as client:
+        return set(client.keys())

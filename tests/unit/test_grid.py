@@ -37,6 +37,18 @@ class TestCells:
     def test_what_cannot_be_keeps_its_reason(self):
         assert [place.impossible for place in places(BREAKER)] == ["no", None]
 
+    def test_the_core_grid_has_the_core_of_every_axis(self):
+        curve = Scenario("curve", "?", [Axis.of("after", "0ms", "50ms", "1s", core=("0ms", "1s")), TWO], None)
+        assert {tuple(p.cell.params.values()) for p in grid.core(places(curve))} == {
+            (after, phase) for after in ("0ms", "1s") for phase in ("queued", "running")
+        }
+        assert len(places(curve)) == 6
+
+    @pytest.mark.parametrize("scenario", load_scenarios().values(), ids=lambda s: s.name)
+    def test_every_scenario_is_in_the_core_grid_by_tokens_that_it_has(self, scenario):
+        assert all(set(axis.core) <= set(axis.choices) for axis in scenario.axes)
+        assert any(p.impossible is None for p in grid.core(places(scenario, profiles=())))
+
     def test_words_narrow(self):
         assert ids(grid.matching(iter(places(PLAIN)), ["plain", "running"])) == ["plain[redis-none-running]"]
 

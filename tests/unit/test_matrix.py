@@ -14,7 +14,7 @@ from lab.catalogue import Scenario
 from lab.cell import Cell
 from lab.cli import session
 from lab.errors import BrokerSilent, DeadlineExpired, EnvironmentLacks, Inconclusive, Interrupted, NoEngine
-from lab.matrix import Run, Trial, as_ours, fast_boots_first
+from lab.matrix import Run, Trial, as_ours, well_mixed
 from lab.stages import Stages
 
 
@@ -91,10 +91,22 @@ def test_a_broker_that_never_answers_is_told_with_its_name(monkeypatch, stages):
         stages.boot(Profile.load("redis-none")).result(timeout=20)
 
 
+def a_trial(profile, *, own_broker=False):
+    return Trial(0, Scenario("s", "?", [], None, own_broker=own_broker), Cell("s", profile), None)
+
+
+def test_trials_that_break_their_rabbitmq_are_spread_over_the_run():
+    shared = [a_trial("rabbitmq-classic") for _ in range(12)]
+    breaking = [a_trial("rabbitmq-classic", own_broker=True) for _ in range(4)]
+    mixed = well_mixed([*breaking, *shared])
+    assert [place for place, trial in enumerate(mixed) if trial.scenario.own_broker] == [0, 4, 8, 12]
+    assert sorted(map(id, mixed)) == sorted(map(id, [*breaking, *shared]))
+
+
 def test_cells_of_redis_go_first_while_rabbitmq_boots():
     profiles = ("rabbitmq-classic", "redis-none", "rabbitmq-quorum", "redis-aof")
-    trials = [Trial(0, None, Cell("s", profile), None) for profile in profiles]
-    assert [trial.cell.profile for trial in fast_boots_first(trials)] == [
+    trials = [a_trial(profile) for profile in profiles]
+    assert [trial.cell.profile for trial in well_mixed(trials)] == [
         "redis-none", "redis-aof", "rabbitmq-classic", "rabbitmq-quorum",
     ]  # fmt: skip
 
