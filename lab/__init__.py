@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lab.catalogue import CONFIRM, EARLY_LATE_OR_REJECT, EARLY_OR_LATE, Axis, scenario
+from lab.catalogue import CONFIRM, EARLY_LATE_OR_REJECT, EARLY_OR_LATE, FILE_SYSTEM, Axis, scenario
 from lab.cell import Cell
-from lab.engine.adapter import SHARED
+from lab.engine.node import SHARED
 from lab.handles import Moment, Worker
 from lab.judge import Expectation, Surprise
 from lab.rig import Rig
@@ -19,6 +19,7 @@ from lab.verbs import (
     cut_power,
     cut_wire,
     damage_log,
+    end_broker,
     evict,
     exhaust_memory,
     fill_disk,
@@ -38,6 +39,7 @@ __all__ = [
     "CONFIRM",
     "EARLY_LATE_OR_REJECT",
     "EARLY_OR_LATE",
+    "FILE_SYSTEM",
     "SHARED",
     "Axis",
     "Beside",
@@ -56,6 +58,7 @@ __all__ = [
     "cut_power",
     "cut_wire",
     "damage_log",
+    "end_broker",
     "evict",
     "exhaust_memory",
     "fill_disk",

@@ -51,6 +51,9 @@ CONFIRM = Axis(
         "confirmed": {"broker_transport_options.confirm_publish": True},
     },
 )
+#: The file system on the disk of a broker that has one of its own; ext4 where a scenario does not vary it.
+DEFAULT_FILE_SYSTEM = "ext4"
+FILE_SYSTEM = Axis.of("disk", DEFAULT_FILE_SYSTEM, "xfs", core=(DEFAULT_FILE_SYSTEM,))
 EARLY_LATE_OR_REJECT = Axis(
     "acknowledgement",
     {
@@ -80,6 +83,10 @@ class Scenario:
     durability: bool = False
     expectation: Callable[[Cell], Expectation] | None = None
     exclusion: Callable[[Cell], str | None] | None = None
+
+    def disk_of(self, cell: Cell) -> str:
+        """The file system of the broker's own disk in this cell, "" where it has none."""
+        return cell.params.get(FILE_SYSTEM.name, DEFAULT_FILE_SYSTEM) if self.disk else ""
 
     def expects(self, function: Callable[[Cell], Expectation]) -> Callable[[Cell], Expectation]:
         """Register what is expected of a cell."""

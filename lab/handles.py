@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from lab.engine.adapter import Node
+from lab.engine.node import Node
 from lab.errors import DeadlineExpired, NodeDead
 from lab.evidence import at_rest, is_held, is_unsent
 from lab.history import Event

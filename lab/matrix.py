@@ -24,7 +24,7 @@ from lab.brokers import Profile
 from lab.catalogue import Scenario
 from lab.cell import Cell
 from lab.engine import disks
-from lab.engine.adapter import Engine
+from lab.engine.adapter import SYSCTLS, Engine
 from lab.errors import EnvironmentLacks, Inconclusive, Interrupted, LabError
 from lab.judge import Status, judge, verdict_on
 from lab.rig import Remains, Rig
@@ -58,7 +58,7 @@ class Run:
     jobs: int
     keep: bool = False
     stop: Stop = field(default_factory=threading.Event)
-    _power: list[str | None] = field(default_factory=list)
+    _power: dict[str, str | None] = field(default_factory=dict)
 
     def trials(self, trials: Sequence[Trial]) -> Iterator[TrialResult]:
         """Run these trials side by side, and yield the last attempt of each as it ends.
@@ -77,13 +77,13 @@ class Run:
         finally:
             stages.close()
 
-    def cannot(self, scenario: Scenario) -> str | None:
-        """Why no cell of this scenario can run on this engine; tried once, by doing it."""
-        if not scenario.disk:
+    def cannot(self, scenario: Scenario, cell: Cell) -> str | None:
+        """Why this cell cannot run on this engine; tried once for each kind of disk, by doing it."""
+        if not (kind := scenario.disk_of(cell)):
             return None
-        if not self._power:
-            self._power.append(disks.why_not(self.engine, self.image))
-        return self._power[0]
+        if kind not in self._power:
+            self._power[kind] = disks.why_not(self.engine, self.image, kind)
+        return self._power[kind]
 
     def once(
         self, number: int, scenario: Scenario, cell: Cell, profile: Profile, stages: Stages
@@ -127,7 +127,7 @@ class Run:
             if self.stop.is_set():
                 raise Interrupted("interrupted", "")
             with (
-                stages.own(trial.profile, disk=trial.scenario.disk)
+                stages.own(trial.profile, disk=trial.scenario.disk_of(trial.cell))
                 if trial.scenario.own_broker
                 else stages.shared(trial.profile) as stage
             ):
@@ -139,6 +139,7 @@ class Run:
     def _attempt(self, trial: Trial, stage: Stage, attempt: int) -> TrialResult:
         """Play, judge and store; only then remove: a removal that fails loses no result."""
         rig = Rig(stage, trial.cell, trial.profile, self.image, self.stop)
+        whole = False
         try:
             started = time.monotonic()
             try:
@@ -150,12 +151,13 @@ class Run:
             result = self._judge(trial, stage, attempt, remains, time.monotonic() - started)
             log = {} if result.status is Status.EXPECTED else rig.errors()
             self.store.save(result, remains.history, remains.backlog, log)
-            stage.whole = rig.harm.broker_is_whole()
+            whole = result.status is Status.EXPECTED and rig.harm.broker_is_whole()
             return result
         finally:
             if not self.keep:
                 with suppress(EnvironmentLacks):  # the end of the run removes what did not go now
                     rig.close()
+                    stage.whole = whole
 
     def _judge(
         self, trial: Trial, stage: Stage, attempt: int, remains: Remains, seconds: float
@@ -191,6 +193,7 @@ class Run:
             "images": {"broker": stage.image_id, "worker": self.image_id},
             "engine": self.engine.version,
             "kernel": self.engine.kernel,
+            "sysctls": SYSCTLS,
             "python": platform.python_version(),
             "commit": git_commit(),
             "seed": None,  # no trial draws; the seed of the order is in runs.jsonl

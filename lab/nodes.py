@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from lab.engine.adapter import SHARED, UNPRIVILEGED_USER, Engine, Node, NodeSpec
+from lab.engine.adapter import Engine
+from lab.engine.node import SHARED, UNPRIVILEGED_USER, Node, NodeSpec
 from lab.errors import DeadlineExpired, EngineGone, Inconclusive, NodeDead
 from lab.history import LAB, Event, Scalar, parse_log
 from lab.settings import Settings, nested
@@ -161,7 +162,7 @@ class Nodes:
     def remove(self) -> None:
         """Remove every node and folder."""
         self._threads.shutdown(wait=True)
-        for node in self._all:
+        for node in reversed(self._all):  # the publisher last: the others are at its address
             node.remove()
         for folder in self._folders:
             self.engine.remove_volume(folder)

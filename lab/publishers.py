@@ -13,7 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
 
-from lab.engine.adapter import UNPRIVILEGED_USER, Engine, Node, NodeSpec, NodeState
+from lab.engine.adapter import Engine
+from lab.engine.node import UNPRIVILEGED_USER, Node, NodeSpec, NodeState
 from lab.errors import EnvironmentLacks, Inconclusive, NodeDead
 from lab.settings import Settings, nested
 

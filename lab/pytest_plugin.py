@@ -118,7 +118,7 @@ class CellItem(pytest.Item):
             pytest.skip(f"not run: {reason}")
         if LAB not in self.config.stash:
             self.config.stash[LAB] = Lab()
-        if reason := self.config.stash[LAB].run.cannot(self.scenario):
+        if reason := self.config.stash[LAB].run.cannot(self.scenario, self.cell):
             pytest.skip(f"not run: {reason}")
         result = self.config.stash[LAB].play(self.scenario, self.cell)
         if result.status is not Status.EXPECTED:

@@ -47,13 +47,13 @@ class Queue:
         self._ask_until(held, f"the broker to hold {ready} tasks, with {unacked} more unacknowledged")
 
     def has_consumers(self, count: int) -> None:
-        """Wait until the broker counts so many consumers. Redis counts none, and nothing is waited for.
+        """Wait until the broker counts so many consumers; on Redis, for 0, until nobody waits for a task.
 
         That is a timeout of the broker's, or of TCP: how long it took is in the history.
         """
         began = time.monotonic()
         what = f"the broker to count {count} consumers"
-        self._ask_until(lambda: self.namespace.depth().consumers in (None, count), what, COUNT_SECONDS)
+        self._ask_until(lambda: self.namespace.has_consumers(count), what, COUNT_SECONDS)
         self.record("imposed", node=BROKER, seconds=round(time.monotonic() - began, 3))
 
     def is_polled(self) -> None:

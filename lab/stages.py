@@ -17,8 +17,9 @@ from lab.publishers import Publishers
 from lab.watch import Stop, Watch
 
 BROKER_BOOT_SECONDS = 60.0
+MOST_ON_A_DISK = 10  # trials: RabbitMQ rewrites its log each three minutes, and that fsync is not theirs
 IDLE = 6  # brokers that wait for another trial
-Key = tuple[str, str, bool]  # image, service, whether its data lies on a disk of its own
+Key = tuple[str, str, str]  # image, service, and the file system of its disk, if it has one of its own
 MOST = 40  # trials on one ground: its addresses are given out once, and a small network has some 250
 
 
@@ -87,21 +88,20 @@ class Stages:
         yield self.boot(profile).result()
 
     @contextmanager
-    def own(self, profile: Profile, *, disk: bool = False) -> Iterator[Stage]:
+    def own(self, profile: Profile, *, disk: str = "") -> Iterator[Stage]:
         """A stage that one trial has alone: its broker may be killed, its network cut.
 
-        With a ``disk``, its data lies on one whose power can be cut.
+        With a ``disk``, the name of a file system, its data lies on one whose power can be cut.
         """
         stage = self._take((*_key(profile), disk)) or self._boot(
             profile, self._next_own(), alone=True, disk=disk
         )
         stage.whole = False
         try:
-            if stage.served and stage.broker.disk:
-                stage.broker.disk.hand_over()
             yield stage
         finally:
-            lasts = stage.whole and not profile.by_the_clock and stage.served < MOST
+            most = MOST_ON_A_DISK if disk else MOST
+            lasts = stage.whole and not profile.by_the_clock and stage.served < most
             for spare in self._put((*_key(profile), disk), stage) if lasts else [stage]:
                 self._remove(spare)
 
@@ -116,7 +116,17 @@ class Stages:
             found = next((pair for pair in self._idle if pair[0] == key), None)
             if found:
                 self._idle.remove(found)
-        return found[1] if found else None
+        return self._handed_over(found[1]) if found else None
+
+    def _handed_over(self, stage: Stage) -> Stage | None:
+        """It, with a new hand on its disk if it has one; nothing if the disk is worn."""
+        try:
+            if stage.broker.disk:
+                stage.broker.disk.hand_over()
+        except EnvironmentLacks:
+            self._remove(stage)
+            return None
+        return stage
 
     def _put(self, key: Key, stage: Stage) -> list[Stage]:
         """Keep a stage for the next trial; those that are too many, the longest idle first."""
@@ -146,10 +156,10 @@ class Stages:
         network = self._engine.create_network(name, fixed=alone)
         return Ground(name, network, Publishers(self._engine, self._image, network, name))
 
-    def _boot(self, profile: Profile, number: object, *, alone: bool = False, disk: bool = False) -> Stage:
+    def _boot(self, profile: Profile, number: object, *, alone: bool = False, disk: str = "") -> Stage:
         name = f"lab-{self._engine.run}-{profile.family}{number}"
         ground = self._ground(name, alone=alone)
-        own = make_disk(self._engine, self._image, f"{name}-disk") if disk else None
+        own = make_disk(self._engine, self._image, f"{name}-disk", disk) if disk else None
         make = broker_class(profile.family)
         broker = make(self._engine, profile, ground.network, f"{name}-broker", disk=own)
         Watch(self._stop).poll(broker.answers, f"{profile.label} to answer", BROKER_BOOT_SECONDS)

@@ -110,6 +110,11 @@ def cut_power(rig: Rig) -> Fault:
     )
 
 
+def end_broker(rig: Rig, how: str) -> Fault:
+    """The broker ends by a ``stop``, by a ``crash``, or with its ``power``."""
+    return {"stop": stop_broker, "crash": crash_broker, "power": cut_power}[how](rig)
+
+
 def fill_memory(rig: Rig) -> Fault:
     """The broker's memory limit falls below what it holds, until it is healed."""
     broker = rig.broker

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from lab.engine.adapter import Node
+from lab.engine.node import Node
 from lab.errors import DeadlineExpired, EngineGone, Interrupted
 from lab.history import Event, NotAnEvent, parse_event
 

@@ -13,16 +13,15 @@ from lab import (
     Expectation,
     Rig,
     Surprise,
-    crash_broker,
+    end_broker,
     scenario,
-    stop_broker,
 )
 
 WAITING = 3
 UNREACHABLE = 25  # seconds: four attempts to connect to the address of a host that is gone take twelve
 
 END = Axis.of("end", "crash", "stop")
-PHASE = Axis.of("phase", "running", "queued", "reserved", "finished", core=("running", "queued"))
+PHASE = Axis.of("phase", "running", "queued", "reserved", "finished", core=("running",))
 
 
 @scenario(
@@ -34,14 +33,14 @@ PHASE = Axis.of("phase", "running", "queued", "reserved", "finished", core=("run
 )
 def broker_crash(rig: Rig) -> None:
     phase = rig.cell.params["phase"]
-    end = {"crash": crash_broker, "stop": stop_broker}[rig.cell.params["end"]]
+    end = rig.cell.params["end"]
     [target] = rig.publish("target")
     rig.queue.age()
     if phase == "queued":
         moment = rig.queue.has(target)
         rig.publish("waiting", WAITING)
         rig.write_out()
-        rig.heal(rig.inject(end(rig), moment))
+        rig.heal(rig.inject(end_broker(rig, end), moment))
     else:
         worker = rig.worker("worker", hold=phase)
         moment = worker.reaches(phase, target)
@@ -51,7 +50,7 @@ def broker_crash(rig: Rig) -> None:
         rig.write_out()
         if worker_ends(rig.cell):
             rig.queue.is_polled()
-        fault = rig.inject(end(rig), moment)
+        fault = rig.inject(end_broker(rig, end), moment)
         worker.says("disconnected", seconds=UNREACHABLE)
         rig.heal(fault)
         worker.release()

@@ -52,7 +52,6 @@ BEGUN = 1.0  # seconds, in which the call that the outage must meet has begun: n
     asks="The broker is away while a task is published. What is the publisher told, and what becomes of it?",
     vary=[CONFIRM, OUTAGE],
     own_broker=True,
-    durability=True,
 )
 def publish_during_outage(rig: Rig) -> None:
     outage = rig.cell.params["outage"]

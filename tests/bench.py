@@ -30,8 +30,9 @@ import psutil
 
 from lab.brokers import Profile
 from lab.cell import Cell
-from lab.engine.adapter import Engine, NodeSpec
+from lab.engine.adapter import Engine
 from lab.engine.images import PYTHON_BASE, default_celery, worker_image
+from lab.engine.node import NodeSpec
 from lab.history import Backlog, Event
 from lab.judge import judge
 from lab.rig import Rig

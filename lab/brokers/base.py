@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from lab.brokers.profile import Profile, fill
-from lab.engine.adapter import LOOPBACK, Engine, NodeSpec, free_port
+from lab.engine.adapter import LOOPBACK, Engine, free_port
 from lab.engine.disks import Disk
+from lab.engine.node import NodeSpec
 from lab.errors import BrokerSilent, PortTaken
 from lab.history import Backlog
 from lab.settings import Settings
@@ -72,6 +73,10 @@ class Namespace(ABC):
     def has_unacked(self, count: int) -> bool:
         """Whether so many messages are out with consumers, now. Raises :class:`BrokerSilent`."""
         return self.depth().unacked == count
+
+    def has_consumers(self, count: int) -> bool:
+        """Whether the broker counts so many consumers. Raises :class:`BrokerSilent`."""
+        return self.depth().consumers == count
 
     @abstractmethod
     def backlog(self, still: Callable[[], None]) -> Backlog:

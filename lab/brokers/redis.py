@@ -18,7 +18,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lab.brokers.base import Broker, Cache, Depth, Namespace
-from lab.engine.adapter import LOOPBACK, NodeSpec
+from lab.engine.adapter import LOOPBACK
+from lab.engine.node import NodeSpec
 from lab.errors import BrokerSilent, EnvironmentLacks
 from lab.history import Backlog
 from lab.settings import Settings
@@ -182,6 +183,10 @@ class RedisDatabase(Namespace):
     def close_connections(self) -> int:
         with asking():
             return sum(int(self._client.client_kill_filter(_id=client["id"])) for client in self._clients())
+
+    def has_consumers(self, count: int) -> bool:
+        """Redis counts none. Who has gone may still wait there, for a second, and be given the next task."""
+        return count > 0 or not self.is_polled()
 
     def is_polled(self) -> bool:
         with asking():

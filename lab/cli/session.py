@@ -8,6 +8,7 @@ import secrets
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -143,14 +144,13 @@ def play(
 
 def _possible_here(run: Run, trials: Sequence[Trial], not_run: dict[str, str]) -> list[Trial]:
     """Leave out what this engine or its host cannot do, and say so; nothing left is an error."""
-    scenarios = {trial.scenario.name: trial.scenario for trial in trials}
-    reasons = {name: reason for name, scenario in scenarios.items() if (reason := run.cannot(scenario))}
-    possible = [trial for trial in trials if trial.scenario.name not in reasons]
-    not_run.update((t.cell.id, reasons[t.scenario.name]) for t in trials if t.scenario.name in reasons)
+    reasons = {t.cell.id: reason for t in trials if (reason := run.cannot(t.scenario, t.cell))}
+    possible = [trial for trial in trials if trial.cell.id not in reasons]
+    not_run.update(reasons)
     if not possible:
         raise EnvironmentLacks(f"not run: {'; '.join(sorted(set(reasons.values())))}", "see: make doctor")
-    for name, reason in reasons.items():
-        err.print(f"not run: {name}: {escape(reason)}")
+    for reason, cells in Counter(reasons.values()).items():
+        err.print(f"not run: {cells} cells: {escape(reason)}")
     return possible
 
 

@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
+from threading import Timer
 
-from lab.engine.adapter import Engine, Node, NodeSpec
+from lab.engine.adapter import Engine
+from lab.engine.node import Node, NodeSpec
 from lab.errors import CannotCutPower, EngineGone, EnvironmentLacks, Inconclusive
 from lab.history import Event, parse_event, parse_log
 
 NAME = "disk"  # of the hand, in histories
 MOUNT = "/disk"
+HEAR_SECONDS = 30.0
 LOOP_DEVICES = ("b 7:* rwm", "c 10:237 rwm")
 COMMAND = ("python3", "-m", "worker.disk")
 
@@ -28,6 +32,7 @@ class Disk:
 
     engine: Engine
     image: str
+    kind: str
     volume: str
     device: str
     keeper: Node
@@ -62,7 +67,11 @@ class Disk:
     def hand_over(self) -> None:
         """Give it a hand that knows nothing of the last trial. Raises :class:`CannotCutPower`."""
         self.hand.remove()
-        self.hand, self._said = ready_hand(self.engine, self.image, self.volume, self.device)
+        self.hand, self._said = ready_hand(self.engine, self.image, self.kind, self.volume, self.device)
+
+    def is_kept(self) -> bool:
+        """Whether its loop device is held by its keeper: without one it could be another disk's by now."""
+        return self.keeper.state().running
 
     def events(self) -> tuple[list[Event], list[str]]:
         """All that the hand said, and what is wrong with its log."""
@@ -79,13 +88,13 @@ class Disk:
             raise Inconclusive(f"the disk did not say {name!r} but {event.name}: {event.detail}", "")
 
 
-def make_disk(engine: Engine, image: str, name: str) -> Disk:
-    """Make a disk. Raises :class:`CannotCutPower` where engine or host do not let it."""
+def make_disk(engine: Engine, image: str, name: str, kind: str) -> Disk:
+    """Make a disk with this file system. Raises :class:`CannotCutPower` where engine or host forbid it."""
     keeper = engine.start(
         NodeSpec(
             name=f"{name}-keeper",
             image=image,
-            command=(*COMMAND, "keep", name),
+            command=(*COMMAND, "keep", kind, name),
             network="",
             alias=f"{NAME}-keeper",
             volumes={"/image": ""},
@@ -94,26 +103,30 @@ def make_disk(engine: Engine, image: str, name: str) -> Disk:
     )
     with closing(keeper.follow()) as said:
         device = str(_next(said, keeper).detail["device"])
-    engine.create_volume(name, kind="ext4", device=device)
-    return Disk(engine, image, name, device, keeper, *ready_hand(engine, image, name, device))
+    engine.create_volume(name, kind=kind, device=device)
+    return Disk(engine, image, kind, name, device, keeper, *ready_hand(engine, image, kind, name, device))
 
 
-def ready_hand(engine: Engine, image: str, volume: str, device: str) -> tuple[Node, Generator[bytes]]:
+def ready_hand(
+    engine: Engine, image: str, kind: str, volume: str, device: str
+) -> tuple[Node, Generator[bytes]]:
     """The hand of this disk, and what it says from here. Raises :class:`CannotCutPower` when it refuses."""
-    hand = start_hand(engine, image, volume, device, marker=volume)
+    hand = start_hand(engine, image, kind, volume, device, marker=volume)
     said = hand.follow()
     if (first := _next(said, hand)).name != "ready":
         raise CannotCutPower(f"the hand of the disk refused: {first.detail.get('why')}", "")
     return hand, said
 
 
-def start_hand(engine: Engine, image: str, volume: str, device: str, *, marker: str, name: str = "") -> Node:
+def start_hand(
+    engine: Engine, image: str, kind: str, volume: str, device: str, *, marker: str, name: str = ""
+) -> Node:
     """Start the helper that can shut a file system down. It obeys only on the disk of this marker."""
     return engine.start(
         NodeSpec(
             name=name or f"{volume}-hand",
             image=image,
-            command=(*COMMAND, "hand", device, marker),
+            command=(*COMMAND, "hand", kind, device, marker),
             network="",
             alias=NAME,
             environment={"LAB_NODE": NAME},
@@ -123,13 +136,13 @@ def start_hand(engine: Engine, image: str, volume: str, device: str, *, marker: 
     )
 
 
-def why_not(engine: Engine, image: str) -> str | None:
-    """Try it once: why the power of a disk cannot be cut here, ``None`` when it can.
+def why_not(engine: Engine, image: str, kind: str) -> str | None:
+    """Try it once: why the power of such a disk cannot be cut here, ``None`` when it can.
 
     A missing image or a full disk is no answer to that, and is raised.
     """
     try:
-        disk = make_disk(engine, image, f"lab-{engine.run}-probe")
+        disk = make_disk(engine, image, f"lab-{engine.run}-probe-{kind}", kind)
         try:
             disk.cut()
         finally:
@@ -139,10 +152,23 @@ def why_not(engine: Engine, image: str) -> str | None:
     return None
 
 
+def _end(node: Node) -> None:
+    with suppress(EnvironmentLacks, Inconclusive):
+        node.kill()
+
+
 def _next(said: Generator[bytes], node: Node) -> Event:
-    """The next event of a helper. Raises :class:`CannotCutPower` with its last line when it has ended."""
-    for line in said:
-        return parse_event(line)
+    """The next event of a helper. Raises :class:`CannotCutPower` with its last line when it has ended.
+
+    One that says nothing for so long is ended.
+    """
+    timer = Timer(HEAR_SECONDS, partial(_end, node))
+    timer.start()
+    try:
+        for line in said:
+            return parse_event(line)
+    finally:
+        timer.cancel()
     last = ""
     with suppress(EnvironmentLacks):
         last = node.log(errors=True).decode(errors="replace").strip().rpartition("\n")[2]

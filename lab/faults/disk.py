@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lab.engine.adapter import Node
 from lab.engine.disks import Disk
+from lab.engine.node import Node
 from lab.errors import BrokerSilent
 from lab.faults.base import Fault
 from lab.faults.kill import start_again

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lab.engine.adapter import Node
+from lab.engine.node import Node
 from lab.faults.base import Fault
 
 

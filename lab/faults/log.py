@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from lab.engine.adapter import Node
+from lab.engine.node import Node
 from lab.errors import Inconclusive
 from lab.faults.base import LASTING, Fault
 from lab.faults.kill import start_again

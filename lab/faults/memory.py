@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lab.engine.adapter import Node
+from lab.engine.node import Node
 from lab.errors import EnvironmentLacks
 from lab.evidence import OUT_OF_MEMORY
 from lab.faults.base import Fault

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from lab.engine.adapter import Node
 from lab.engine.disks import Disk
+from lab.engine.node import Node
 from lab.errors import NodeDead
 from lab.faults.base import Fault
 from lab.faults.kill import start_again
+
+SAME_DISK = 'grep -qxF "$1" "$2/.celery-lab" && touch "$2/.celery-lab-again"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,10 @@ class PowerCut(Fault):
         start_again(self.target)
 
     def reverted(self) -> str | None:
-        """A disk that was not mounted afresh would take no write."""
-        if not self.answers() or self.target.execute(["touch", f"{self.folder}/.celery-lab-again"]):
+        """A disk that was not mounted afresh would take no write, and another would not have the marker."""
+        if not self.answers() or not self.disk.is_kept():
+            return None
+        same = ["sh", "-c", SAME_DISK, "sh", self.disk.volume, self.folder]
+        if self.target.execute(same):
             return None
         return "it was started again on its disk mounted afresh, and answers"

@@ -8,7 +8,8 @@ behind whichever way the containers end.
 
 Sources: loop(4) (``LOOP_CTL_GET_FREE``, ``LOOP_SET_FD``, ``LO_FLAGS_AUTOCLEAR``); Linux ``fs/ext4/ext4.h``
 (``EXT4_IOC_SHUTDOWN``) and ``fs/ext4/ioctl.c`` (``ext4_force_shutdown``: without the flush, nothing that is
-still in memory reaches the disk, the journal neither); xfstests ``src/godown.c`` does it for XFS alike.
+still in memory reaches the disk, the journal neither); ``fs/xfs/libxfs/xfs_fs.h`` (``XFS_IOC_GOINGDOWN``, the
+same number, ``XFS_FSOP_GOING_FLAGS_NOLOGFLUSH``); xfstests ``src/godown.c`` does it for both.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -41,18 +43,38 @@ FILLER = f"{MOUNT}/.celery-lab-filler"
 MOST_AT_ONCE, BLOCK = 64 << 20, 4096
 
 
-def keep(marker: str) -> None:
+def keep(kind: str, marker: str) -> None:
     """Make the disk, with the marker of this trial in it, attach it, and hold it until killed."""
     with open(IMAGE, "wb") as image:
         image.truncate(MEBIBYTES << 20)
     with tempfile.TemporaryDirectory() as folder:
         with open(f"{folder}/{MARKER}", "w", encoding="ascii") as file:
             file.write(marker)
-        options = ("-b", "4096", "-E", "lazy_journal_init=1,nodiscard", "-d", folder)
-        subprocess.run(["mkfs.ext4", "-q", "-F", *options, IMAGE], check=True)
+        program, *options = MAKE[kind](folder)
+        if shutil.which(program) is None:
+            sys.exit(
+                f"there is no {program}: where the worker image was built, Debian's packages were not reached"
+            )
+        subprocess.run([program, *options, IMAGE], check=True, stdout=subprocess.DEVNULL)
     device = attach(marker)
     emit("attached", device=device)
     signal.pause()
+
+
+def ext4(folder: str) -> list[str]:
+    """Make one that holds what is in the folder (mke2fs(8))."""
+    return ["mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_journal_init=1,nodiscard", "-d", folder]
+
+
+def xfs(folder: str) -> list[str]:
+    """The same (mkfs.xfs(8): the form of a prototype file)."""
+    prototype = f"{folder}/prototype"
+    with open(prototype, "w", encoding="ascii") as file:
+        file.write(f"none\n0 0\nd--755 0 0\n{MARKER} ---644 0 0 {folder}/{MARKER}\n$\n")
+    return ["mkfs.xfs", "-q", "-f", "-K", "-p", prototype]
+
+
+MAKE: dict[str, Callable[[str], list[str]]] = {"ext4": ext4, "xfs": xfs}
 
 
 def attach(marker: str) -> str:
@@ -83,23 +105,23 @@ def node(name: str, mode: int, number: tuple[int, int]) -> str:
     return path
 
 
-def hand(device: str, marker: str) -> None:
+def hand(kind: str, device: str, marker: str) -> None:
     """Prove that this is the disk, open it to every user, then obey signals until its power is cut."""
     orders = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM)
     signal.pthread_sigmask(signal.SIG_BLOCK, orders)
-    obey_only_on(device, marker)
+    obey_only_on(kind, device, marker)
     os.chmod(MOUNT, 0o777)  # noqa: S103 - each broker runs as a user of its own
     emit("ready")
     while (order := signal.sigwait(orders)) != signal.SIGUSR1:
-        obey_only_on(device, marker)
+        obey_only_on(kind, device, marker)
         ORDERS[order]()
-    cut(device, marker)
+    cut(kind, device, marker)
 
 
-def obey_only_on(device: str, marker: str) -> int:
-    """The disk, open. End if it is not that of this device and marker."""
+def obey_only_on(kind: str, device: str, marker: str) -> int:
+    """The disk, open. End if it is not that of this kind, device and marker."""
     disk = os.open(MOUNT, os.O_RDONLY)
-    if why := refusal(disk, device, marker):
+    if why := refusal(disk, kind, device, marker):
         emit("refused", why=why)
         sys.exit(1)
     return disk
@@ -162,9 +184,9 @@ ORDERS: dict[int, Callable[[], None]] = {
 }
 
 
-def cut(device: str, marker: str) -> None:
+def cut(kind: str, device: str, marker: str) -> None:
     """Shut the file system down as a power cut does, and prove it by a write that fails."""
-    disk = obey_only_on(device, marker)
+    disk = obey_only_on(kind, device, marker)
     fcntl.ioctl(disk, SHUTDOWN, struct.pack("I", WITHOUT_LOG_FLUSH))
     emit("power-cut")
     try:
@@ -175,11 +197,11 @@ def cut(device: str, marker: str) -> None:
         emit("refused", why="the file system still takes writes")
 
 
-def refusal(disk: int, device: str, marker: str) -> str | None:
+def refusal(disk: int, kind: str, device: str, marker: str) -> str | None:
     """Why the open folder is not the lab's own disk, ``None`` when it is."""
     number = os.fstat(disk).st_dev
     with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
-        if why := why_not(device, number, os.stat("/").st_dev, mounts.read()):
+        if why := why_not(kind, device, number, os.stat("/").st_dev, mounts.read()):
             return why
     try:
         with open(f"{MOUNT}/{MARKER}", encoding="ascii") as file:
@@ -189,7 +211,7 @@ def refusal(disk: int, device: str, marker: str) -> str | None:
     return None if found == marker else f"it has the marker {found!r}, not {marker!r}"
 
 
-def why_not(device: str, number: int, root: int, mountinfo: str) -> str | None:
+def why_not(kind: str, device: str, number: int, root: int, mountinfo: str) -> str | None:
     """What the device numbers and the mount table (proc(5)) say against this disk. Pure."""
     if number == root:
         return "it is the file system of /"
@@ -197,9 +219,9 @@ def why_not(device: str, number: int, root: int, mountinfo: str) -> str | None:
         return f"its device is {os.major(number)}:{os.minor(number)}, not {device}"
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
-        where, kind = before.split(), after.split()
+        where, what = before.split(), after.split()
         if where[4] == MOUNT and where[2] == f"{os.major(number)}:{os.minor(number)}":
-            return None if kind[:2] == ["ext4", device] else f"the mount table says {kind[1]} ({kind[0]})"
+            return None if what[:2] == [kind, device] else f"the mount table says {what[1]} ({what[0]})"
     return "the mount table does not have it"
 
 

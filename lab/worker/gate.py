@@ -12,7 +12,7 @@ import time
 
 from .events import emit
 
-FOLDER = os.environ.get("LAB_GATES", "/opt/lab/gate")
+FOLDER = "/opt/lab/gate"
 POLL_SECONDS = 0.005
 LONGEST_SECONDS = 300.0
 

@@ -11,8 +11,9 @@ import pytest
 from lab.brokers import Profile
 from lab.catalogue import load_scenarios
 from lab.cell import Cell
-from lab.engine.adapter import Engine, NodeSpec
+from lab.engine.adapter import Engine
 from lab.engine.images import PYTHON_BASE, default_celery, worker_image
+from lab.engine.node import NodeSpec
 from lab.rig import Rig
 from lab.stages import Stages
 

@@ -8,8 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from lab.engine.adapter import LOOPBACK, SHARED, Engine, NodeSpec, free_port
+from lab.engine.adapter import LOOPBACK, Engine, free_port
 from lab.engine.images import PYTHON_BASE
+from lab.engine.node import SHARED, NodeSpec
 from lab.errors import CleanupFailed, EngineGone, ImageMissing, Inconclusive, PortTaken
 from lab.history import parse_log
 

@@ -9,8 +9,8 @@ import pytest
 from lab.brokers import Profile
 from lab.brokers.redis import DATABASES
 from lab.cell import Cell
-from lab.engine.adapter import Node
 from lab.engine.images import default_celery, worker_image
+from lab.engine.node import Node
 from lab.errors import DeadlineExpired, EnvironmentLacks
 from lab.faults.base import LASTING
 from lab.handles import Moment

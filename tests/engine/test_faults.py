@@ -11,8 +11,8 @@ import pytest
 
 from lab.brokers import Profile
 from lab.brokers.rabbitmq import LIMITS
-from lab.engine.adapter import NodeSpec
 from lab.engine.images import PYTHON_BASE
+from lab.engine.node import NodeSpec
 from lab.errors import BrokerSilent, UsageError
 from lab.faults import (
     Alarm,

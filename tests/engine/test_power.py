@@ -9,8 +9,8 @@ import pytest
 
 from lab.brokers import Profile
 from lab.engine import disks
-from lab.engine.adapter import NodeSpec
 from lab.engine.images import PYTHON_BASE, default_celery, worker_image
+from lab.engine.node import NodeSpec
 from lab.errors import CannotCutPower, Inconclusive
 from lab.faults import DiskFull, PowerCut
 from lab.faults.kill import start_again
@@ -21,16 +21,20 @@ from .test_faults import until
 
 
 @pytest.fixture(scope="module")
-def image(engine):
-    found = worker_image(default_celery())
-    if reason := disks.why_not(engine, found):
+def image():
+    return worker_image(default_celery())
+
+
+@pytest.fixture(scope="module", params=["ext4", "xfs"])
+def kind(engine, image, request):
+    if reason := disks.why_not(engine, image, request.param):
         pytest.skip(f"not run: {reason}")
-    return found
+    return request.param
 
 
 @pytest.fixture
-def disk(engine, image):
-    made = disks.make_disk(engine, image, f"lab-{engine.run}-{secrets.token_hex(3)}")
+def disk(engine, image, kind):
+    made = disks.make_disk(engine, image, f"lab-{engine.run}-{secrets.token_hex(3)}", kind)
     yield made
     made.remove()
 
@@ -88,9 +92,8 @@ def test_a_disk_that_is_not_mounted_afresh_is_not_taken_for_undone(writer, disk)
 
 
 def test_the_hand_refuses_a_disk_without_the_marker_of_its_trial(engine, image, disk, writer):
-    other = disks.start_hand(
-        engine, image, disk.volume, disk.device, marker="another trial", name=f"{disk.volume}-other"
-    )
+    place, name = (disk.kind, disk.volume, disk.device), f"{disk.volume}-other"
+    other = disks.start_hand(engine, image, *place, marker="another trial", name=name)
     assert refused_because(other).startswith("it has the marker")
     write(writer, "unharmed", sync=True)
     other.remove()
@@ -98,7 +101,7 @@ def test_the_hand_refuses_a_disk_without_the_marker_of_its_trial(engine, image, 
 
 def test_the_hand_refuses_a_folder_of_the_host(engine, image):
     volume = f"lab-{engine.run}-plain"
-    hand = disks.start_hand(engine, image, volume, "/dev/loop0", marker=volume, name=f"{volume}-hand")
+    hand = disks.start_hand(engine, image, "ext4", volume, "/dev/loop0", marker=volume, name=f"{volume}-hand")
     assert "its device is" in refused_because(hand) or "file system of /" in refused_because(hand)
     hand.remove()
     engine.remove_volume(volume)
@@ -131,9 +134,9 @@ def test_a_full_disk_takes_no_write_and_freed_it_has_what_it_had(writer, disk):
     [("redis-aof-everysec", "the broker refuses one"), ("redis-aof-always", "the broker ended: exit code 1")],
 )
 def test_a_broker_on_a_full_disk_refuses_a_write_or_ends_and_with_room_it_takes_one(
-    stages, image, profile, told
+    stages, kind, profile, told
 ):
-    with stages.own(Profile.load(profile), disk=True) as stage:
+    with stages.own(Profile.load(profile), disk=kind) as stage:
         broker = stage.broker
         fault = DiskFull("broker", target=broker.node, disk=broker.disk, refuses=broker.disk_is_full)
         assert fault.proof() is None
@@ -160,21 +163,21 @@ def backing_file(disk):
     return f"/sys/block/{disk.device.removeprefix('/dev/')}/loop/backing_file"
 
 
-def test_a_broker_on_a_disk_keeps_what_was_synced_through_a_power_cut(stages, image):
-    with stages.own(Profile.load("redis-aof-no"), disk=True) as stage:
+def test_a_broker_on_a_disk_keeps_what_was_synced_through_a_power_cut(stages, kind):
+    with stages.own(Profile.load("redis-aof-no"), disk=kind) as stage:
         assert kept_through_a_power_cut(stage.broker) == {b"synced-1"}
 
 
-def test_a_disk_whose_power_came_back_serves_the_next_trial_with_a_hand_of_its_own(stages, image):
+def test_a_disk_whose_power_came_back_serves_the_next_trial_with_a_hand_of_its_own(stages, kind):
     for trial in (1, 2, 3):
-        with stages.own(Profile.load("redis-aof-no"), disk=True) as stage:
+        with stages.own(Profile.load("redis-aof-no"), disk=kind) as stage:
             assert stage.next_number() == trial
             assert [event.name for event in stage.broker.disk.events()[0]] == ["ready"]
             assert kept_through_a_power_cut(stage.broker, trial) == {
                 b"synced-%d" % number for number in range(1, trial + 1)
             }
             stage.whole = trial < 3
-    with stages.own(Profile.load("redis-aof-no"), disk=True) as another:
+    with stages.own(Profile.load("redis-aof-no"), disk=kind) as another:
         assert another.broker is not stage.broker
 
 

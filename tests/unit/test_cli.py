@@ -12,7 +12,7 @@ from docker.errors import APIError, DockerException
 from lab import errors
 from lab.cli import session
 from lab.engine import programs
-from lab.engine.adapter import translated
+from lab.engine.node import translated
 from lab.errors import CleanupFailed, Interrupted, NoEngine
 from lab.judge import Status
 

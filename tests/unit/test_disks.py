@@ -20,7 +20,7 @@ MOUNTS = """\
 
 
 def test_the_loop_device_of_the_keeper_under_its_mount_point_is_the_disk():
-    assert why_not("/dev/loop3", LOOP3, ROOT, MOUNTS) is None
+    assert why_not("ext4", "/dev/loop3", LOOP3, ROOT, MOUNTS) is None
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_the_loop_device_of_the_keeper_under_its_mount_point_is_the_disk():
     ids=["root", "a partition", "another major", "another loop", "another folder", "nowhere", "fake", "kind"],
 )
 def test_anything_else_is_refused_and_told(device, number, mounts, says):
-    assert says in str(why_not(device, number, ROOT, mounts))
+    assert says in str(why_not("ext4", device, number, ROOT, mounts))
 
 
 def test_what_the_kernel_is_told_of_a_loop_device_has_its_size():

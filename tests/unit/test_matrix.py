@@ -10,7 +10,7 @@ import pytest
 from lab import errors
 from lab.brokers import Profile
 from lab.brokers.base import Server
-from lab.catalogue import Scenario
+from lab.catalogue import FILE_SYSTEM, Scenario
 from lab.cell import Cell
 from lab.cli import session
 from lab.errors import BrokerSilent, DeadlineExpired, EnvironmentLacks, Inconclusive, Interrupted, NoEngine
@@ -236,7 +236,7 @@ class TestWhatThisHostCannotDo:
     @pytest.fixture
     def run(self, monkeypatch):
         monkeypatch.setattr(
-            Run, "cannot", lambda self, scenario: "no loop devices" if scenario.name == "power-cut" else None
+            Run, "cannot", lambda self, _, cell: "no loop devices" if cell.scenario == "power-cut" else None
         )
         return Run(None, None, "image", "id", 1)
 
@@ -244,6 +244,17 @@ class TestWhatThisHostCannotDo:
         not_run = {}
         assert session._possible_here(run, trials, not_run) == trials[:1]
         assert not_run == {"power-cut[redis-none]": "no loop devices"}
+
+    def test_is_tried_once_for_each_kind_of_disk(self, monkeypatch):
+        tried = []
+        monkeypatch.setattr(
+            "lab.matrix.disks.why_not", lambda engine, image, kind: tried.append(kind) or f"no {kind}"
+        )
+        cutting = Scenario("power-cut", "?", [FILE_SYSTEM], None, disk=True)
+        run = Run(None, None, "image", "id", 1)
+        cells = list(cutting.cells(["redis-none", "redis-rdb"]))
+        assert [run.cannot(cutting, cell) for cell in cells] == ["no ext4", "no xfs"] * 2
+        assert tried == ["ext4", "xfs"]
 
     def test_is_an_error_where_nothing_else_is_left(self, run, trials):
         with pytest.raises(EnvironmentLacks, match="not run: no loop devices"):

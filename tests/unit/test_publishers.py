@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.engine.adapter import Node
+from lab.engine.node import Node
 from lab.errors import Inconclusive, NodeDead
 from lab.publishers import MOST, Container, Lent, Publishers
 
