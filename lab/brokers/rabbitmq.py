@@ -7,7 +7,6 @@ when they are dead and the queue has no consumer any more (ready and unacknowled
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -39,11 +38,19 @@ LIMITS = {
 }
 
 
-#: An Erlang node of its own that asks the server and ends: with 0 when nothing failed. The cookie is in the
-#: home of the server's user.
-AS_OWNER = ("env", "HOME=/var/lib/rabbitmq")
-ERLANG = ("-boot", "start_clean", "-noinput", "-hidden")
-ASK = """
+#: Has the server evaluate expressions, and ends with 0 when none failed: by ``erl_call``, which is no Erlang
+#: node and so takes a sixth of the time, where the image has it; else by a node of its own. The cookie is in
+#: the home of the server's user.
+ASK = r"""
+export HOME=/var/lib/rabbitmq
+if command -v erl_call > /dev/null; then
+    cookie=$(cat "$HOME/.erlang.cookie")
+    printf '%s\n' "$1" | erl_call -sname "rabbit@$(hostname)" -c "$cookie" -e | grep -q '^{ok,'
+else
+    exec erl -boot start_clean -noinput -hidden -sname "lab$$" -eval "$2" -extra "$1"
+fi
+"""
+BY_A_NODE = """
     [Text] = init:get_plain_arguments(),
     {ok, Tokens, _} = erl_scan:string(Text),
     {ok, Expressions} = erl_parse:parse_exprs(Tokens),
@@ -102,7 +109,7 @@ class RabbitMQ(Broker):
             return version
 
     def shut_down(self) -> None:
-        self.node.begin(self._asking("rabbit:stop_and_halt()."))
+        self.node.begin(["sh", "-c", ASK, "sh", "rabbit:stop_and_halt().", BY_A_NODE])
 
     def control(self, *words: str) -> None:
         """Have ``rabbitmqctl`` do something. Raises :class:`BrokerSilent` when it could not."""
@@ -112,13 +119,9 @@ class RabbitMQ(Broker):
     def agrees(self, match: str) -> bool:
         """Whether this match of two Erlang terms holds in the server; any expression that does not fail does.
 
-        What ``rabbitmqctl eval`` does, in a third of its time, most of which is Elixir's start.
+        What ``rabbitmqctl eval`` does, without the start of Elixir that takes most of its time.
         """
-        return self.node.execute(self._asking(match)) == 0
-
-    def _asking(self, expressions: str) -> list[str]:
-        name = f"lab{secrets.token_hex(4)}"  # each asker is a node of its own
-        return [*AS_OWNER, "erl", *ERLANG, "-sname", name, "-eval", ASK, "-extra", expressions]
+        return self.node.execute(["sh", "-c", ASK, "sh", match, BY_A_NODE]) == 0
 
     def evaluate(self, expressions: str) -> None:
         """Have the server evaluate these. Raises :class:`BrokerSilent` when one fails."""

@@ -9,7 +9,7 @@ from itertools import islice
 
 import pytest
 
-from lab.brokers import Profile
+from lab.brokers import Profile, rabbitmq
 from lab.brokers.rabbitmq import LIMITS
 from lab.engine.images import PYTHON_BASE
 from lab.engine.node import NodeSpec
@@ -495,6 +495,18 @@ def test_what_is_out_with_consumers_is_counted_now_and_not_as_of_five_seconds_ag
     until(lambda: namespace.depth().ready == 1)
     assert namespace.has_unacked(0)
     namespace.close()
+
+
+@pytest.mark.parametrize("asked_by", ["command -v erl_call", "false"], ids=["erl_call", "a node"])
+def test_the_server_evaluates_expressions_and_tells_when_one_fails(stages, monkeypatch, asked_by):
+    monkeypatch.setattr(rabbitmq, "ASK", rabbitmq.ASK.replace("command -v erl_call", asked_by))
+    broker = stages.boot(Profile.load("rabbitmq-classic")).result().broker
+    told = [
+        broker.agrees(match) for match in ("X = \"a 'b'\", [\"a 'b'\"] = [X].", "1 = 2.", "a:b().", "1 =")
+    ]
+    assert told == [True, False, False, False]
+    with pytest.raises(BrokerSilent, match="a:b"):
+        broker.evaluate("a:b().")
 
 
 def test_a_worker_without_a_cable_of_its_own_is_not_cut_off(rigs):
