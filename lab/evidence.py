@@ -90,14 +90,13 @@ def where_held(backlog: Backlog) -> dict[str, str]:
     return {task: place for place, ids in places for task in ids}
 
 
-def _told(events: Iterable[Event], dead: set[str]) -> Told:
+def _told(events: Sequence[Event], dead: set[str]) -> Told:
     """What the publisher was told. One that died when it had committed has told its caller: all is well."""
-    names = {
-        "committed" if is_held(event, "committed") and event.node in dead else event.name for event in events
-    }
+    names = {event.name for event in events}
     if "publish-failed" in names:
         return Told.FAILED
-    return Told.OK if names & {"publish-ok", "committed"} else Told.NOTHING
+    died = "held" in names and any(is_held(event, "committed") and event.node in dead for event in events)
+    return Told.OK if died or "publish-ok" in names else Told.NOTHING
 
 
 def is_held(event: Event, gate: str) -> bool:

@@ -34,7 +34,9 @@ def exits(history: Sequence[Event]) -> Scalar:
 
 def waited(history: Sequence[Event]) -> Scalar:
     """How many targets each killed node had received and never started: ``victim 10``."""
-    targets, dead = _targets(history), dead_nodes(history)
+    if not (dead := dead_nodes(history)):
+        return ""
+    targets = _targets(history)
     started = {(e.node, e.task) for e in history if e.name == "started"}
     taken = {(e.node, e.task) for e in history if e.name == "received" and e.task in targets}
     waiting = Counter(node for node, _ in taken - started if node in dead)
@@ -89,11 +91,13 @@ def _strikes(history: Sequence[Event]) -> list[int]:
 
 def cut_after(history: Sequence[Event]) -> Scalar:
     """How many milliseconds after the last word about a target the power was cut, by one clock."""
-    targets = _targets(history)
     cut = next((e.at for e in history if e.node == DISK and e.name == "power-cut"), None)
+    if cut is None:
+        return None
+    targets = _targets(history)
     words = [e.at for e in history if e.name in ("publish-ok", "acknowledged") and e.task in targets]
-    before = [at for at in words if cut is not None and at < cut]
-    return round((cut - max(before)) / 1_000_000) if cut is not None and before else None
+    before = [at for at in words if at < cut]
+    return round((cut - max(before)) / 1_000_000) if before else None
 
 
 def results(history: Sequence[Event]) -> Scalar:
@@ -119,7 +123,8 @@ def charges(history: Sequence[Event]) -> Scalar:
 def _ticks(history: Iterable[Event]) -> list[Event]:
     """What beats published, in order of time."""
     events = list(history)
-    beats = {e.detail.get("node") for e in lab_events(events, "beat-up")}
+    if not (beats := {e.detail.get("node") for e in lab_events(events, "beat-up")}):
+        return []
     return in_order(e for e in events if e.name == "asked" and e.node in beats)
 
 
@@ -135,9 +140,10 @@ def told_during(history: Sequence[Event]) -> Scalar:
 def finished_during(history: Sequence[Event]) -> Scalar:
     """How many tasks had finished before the lab began to undo a fault; ``None`` where it undid none."""
     healed = min((e.at for e in lab_events(history, "heal")), default=None)
+    if healed is None:
+        return None
     own = {e.task for e in history if e.name == "asked" and e.detail.get("label") != SENTINEL}
-    finished = (e for e in history if e.name == "finished" and e.task in own)
-    return None if healed is None else sum(e.at < healed for e in finished)
+    return sum(e.at < healed for e in history if e.name == "finished" and e.task in own)
 
 
 def order(history: Sequence[Event]) -> Scalar:
@@ -145,10 +151,10 @@ def order(history: Sequence[Event]) -> Scalar:
 
     ``None`` where there are too many for anybody to read.
     """
-    own = (e for e in history if e.name == "asked" and e.detail.get("label") != SENTINEL)
-    asked = [event.task for event in in_order(own)]
-    if len(asked) > FEW:
+    own = [e for e in history if e.name == "asked" and e.detail.get("label") != SENTINEL]
+    if len(own) > FEW:
         return None
+    asked = [event.task for event in in_order(own)]
     number = {task: str(place) for place, task in enumerate(asked, 1)}
     last = next((e.detail.get("node") for e in reversed([*lab_events(history, "worker-up")])), None)
     started = in_order(e for e in history if e.name == "started" and e.node == last)
@@ -175,7 +181,7 @@ FACTS: Mapping[str, Callable[[Sequence[Event]], Scalar]] = {
 
 def dead(history: Sequence[Event], backlog: Backlog) -> Scalar:
     """How many targets lie in the dead-letter queue."""
-    return len(_targets(history) & {*backlog.dead})
+    return len(_targets(history) & {*backlog.dead}) if backlog.dead else 0
 
 
 def dead_letters(history: Sequence[Event], backlog: Backlog) -> Scalar:
