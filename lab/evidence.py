@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -61,23 +61,24 @@ def gather(
     ``flags_lie`` where the broker was started again: RabbitMQ 4.0 then flags messages as redelivered
     that were never delivered.
     """
-    count = Counter(event.name for event in events)
-    fresh = sum(e.name == "received" and not e.detail.get("redelivered") for e in events)
-    unread = 1 if count["received"] and not fresh and not flags_lie else 0
+    count = [event.name for event in events].count  # of a few: no dictionary is as fast
+    received = count("received")
+    fresh = any(e.name == "received" and not e.detail.get("redelivered") for e in events)
+    unread = 1 if received and not fresh and not flags_lie else 0
     started = {(e.node, e.pid) for e in events if e.name == "started"}
     finished = {(e.node, e.pid) for e in events if e.name == "finished"}
     return Evidence(
-        asked=count["asked"],
+        asked=count("asked"),
         told=_told(events, dead),
-        received=count["received"],
-        deliveries=count["received"] + unread - count["retried"],
-        starts=count["started"],
-        finishes=count["finished"],
-        failures=count["failed"] + count["revoked"],
-        acknowledged=count["acknowledged"],
-        rejected=count["rejected"],
-        cut=len({run for run in started - finished if run[0] in dead}) + count["cancelled"],
-        retried=count["retried"],
+        received=received,
+        deliveries=received + unread - count("retried"),
+        starts=count("started"),
+        finishes=count("finished"),
+        failures=count("failed") + count("revoked"),
+        acknowledged=count("acknowledged"),
+        rejected=count("rejected"),
+        cut=len({run for run in started - finished if run[0] in dead}) + count("cancelled"),
+        retried=count("retried"),
         held=held,
         open=in_hand,
         orphan_finish=not finished <= started,

@@ -6,6 +6,7 @@ import functools
 import os
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -80,13 +81,14 @@ class Interrupts:
         yield
 
     def _leave(self) -> None:
+        """The first message may be half printed: what is printed inside of that would never come out."""
         try:
             left = Engine(run=self.run, allow_remote=True).leftovers(run=self.run).names()
-            err.print(f"left behind: {escape(', '.join(left) or 'nothing')} -> remove it with: make clean")
+            told = f"left behind: {', '.join(left) or 'nothing'} -> remove it with: make clean"
         except LabError as error:
-            err.print(f"what is left behind cannot be told: {escape(str(error))}")
-        finally:
-            os._exit(errors.INTERRUPTED)
+            told = f"what is left behind cannot be told: {error}"
+        os.write(sys.stderr.fileno(), f"{told}\n".encode())
+        os._exit(errors.INTERRUPTED)
 
 
 @contextmanager
