@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lab.history import LAB, Backlog, Event, in_order
+from lab.history import Backlog, Event, History, in_order
 
 OUT_OF_MEMORY = "out-of-memory"
 KILLS = ("kill", OUT_OF_MEMORY)  # the faults that end a process, or with pid 0 a whole node
@@ -22,7 +22,7 @@ class Told(StrEnum):
     NOTHING = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes longer than all the counting, two hundred thousand times
 class Evidence:
     """Everything that was counted for one task.
 
@@ -61,7 +61,8 @@ def gather(
     ``flags_lie`` where the broker was started again: RabbitMQ 4.0 then flags messages as redelivered
     that were never delivered.
     """
-    count = [event.name for event in events].count  # of a few: no dictionary is as fast
+    names = [event.name for event in events]
+    count = names.count  # of a few: no dictionary is as fast
     received = count("received")
     fresh = any(e.name == "received" and not e.detail.get("redelivered") for e in events)
     unread = 1 if received and not fresh and not flags_lie else 0
@@ -69,7 +70,7 @@ def gather(
     finished = {(e.node, e.pid) for e in events if e.name == "finished"}
     return Evidence(
         asked=count("asked"),
-        told=_told(events, dead),
+        told=_told(names, events, dead),
         received=received,
         deliveries=received + unread - count("retried"),
         starts=count("started"),
@@ -91,9 +92,8 @@ def where_held(backlog: Backlog) -> dict[str, str]:
     return {task: place for place, ids in places for task in ids}
 
 
-def _told(events: Sequence[Event], dead: set[str]) -> Told:
+def _told(names: Sequence[str], events: Sequence[Event], dead: set[str]) -> Told:
     """What the publisher was told. One that died when it had committed has told its caller: all is well."""
-    names = {event.name for event in events}
     if "publish-failed" in names:
         return Told.FAILED
     died = "held" in names and any(is_held(event, "committed") and event.node in dead for event in events)
@@ -103,6 +103,13 @@ def _told(events: Sequence[Event], dead: set[str]) -> Told:
 def is_held(event: Event, gate: str) -> bool:
     """Whether this event says that its task waits at that gate."""
     return event.name == "held" and event.detail.get("phase") == gate
+
+
+#: What changes the hands of a node: the words that follow in :class:`Hand`, and a connection's end.
+MOVES = {
+    *("received", "acknowledged", "rejected", "accepted", "started"),
+    *("finished", "failed", "retried", "cancelled", "disconnected"),
+}
 
 
 @dataclass(slots=True)
@@ -163,7 +170,7 @@ def at_rest(events: Iterable[Event]) -> bool:
 def in_hand(events: Iterable[Event]) -> set[str]:
     """The tasks of which a node has a delivery to answer, or a run to end. ``events`` are its own."""
     hands: dict[str, Hand] = defaultdict(Hand)
-    for event in in_order(events):
+    for event in in_order(event for event in events if event.name in MOVES):
         if event.name == "disconnected":
             for hand in hands.values():
                 hand.lose_connection()
@@ -182,16 +189,11 @@ def is_requeue(event: Event) -> bool:
     return event.name == "rejected" and bool(event.detail.get("requeue"))
 
 
-def lab_events(history: Iterable[Event], name: str) -> Iterator[Event]:
-    """The lab's own events of one name."""
-    return (event for event in history if event.node == LAB and event.name == name)
-
-
-def dead_nodes(history: Iterable[Event]) -> set[str]:
+def dead_nodes(history: History) -> set[str]:
     """Nodes that the lab killed as a whole, or saw ended, with proof of the engine."""
     killed = (
         event
-        for event in lab_events(history, "landed")
+        for event in history.lab("landed")
         if event.detail.get("fault") in KILLS and event.detail.get("pid") == WHOLE_NODE
     )
-    return {str(event.detail.get("node")) for event in (*killed, *lab_events(history, "exited"))}
+    return {str(event.detail.get("node")) for event in (*killed, *history.lab("exited"))}

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from operator import attrgetter
+from typing import Any
 
 Scalar = str | int | float | bool | None
 
 LAB = "lab"
+TARGET = "target"  # the label of the tasks that a scenario is about
+SENTINEL = "sentinel"  # the label of those that the lab publishes to prove that a worker takes work
 NANOSECONDS = 1_000_000_000
 
 
@@ -118,9 +122,56 @@ def holes(events: Iterable[Event]) -> Iterator[str]:
             yield f"the log of {node} (pid {pid}) lost or repeats lines: has {len(seen)}, last {max(seen)}"
 
 
+def _grouped(events: Sequence[Event], attribute: str) -> dict[Any, list[Event]]:
+    groups: dict[Any, list[Event]] = defaultdict(list)
+    for key, event in zip(map(attrgetter(attribute), events), events, strict=True):
+        groups[key].append(event)
+    return dict(groups)
+
+
 _ORDER = attrgetter("at", "node", "pid", "seq")
 
 
 def in_order(events: Iterable[Event]) -> list[Event]:
     """By time, then by process: how a person reads a history."""
     return sorted(events, key=_ORDER)
+
+
+class History:
+    """The events of one trial, read once: found by who wrote them, by name, and by task.
+
+    What the lab says of itself stands apart from what nodes say, so a word of one is never taken for a
+    word of the other.
+    """
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self.events = list(events)
+        self.nodes = _grouped(self.events, "node")
+        self.own = self.nodes.pop(LAB, [])
+        theirs = [event for event in self.events if event.node != LAB]
+        self._lab = _grouped(self.own, "name")
+        self._named = _grouped(theirs, "name")
+        self.tasks = _grouped(theirs, "task")
+        self.tasks.pop(None, None)
+
+    def of(self, node: str) -> Sequence[Event]:
+        """What one node says."""
+        return self.nodes.get(node, ())
+
+    def lab(self, name: str) -> Sequence[Event]:
+        """The lab's own events of one name."""
+        return self._lab.get(name, ())
+
+    def named(self, *names: str) -> list[Event]:
+        """What nodes say, of these names."""
+        return [event for name in names for event in self._named.get(name, ())]
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The label of every task that was published."""
+        return {e.task: str(e.detail.get("label", "")) for e in self.named("asked") if e.task}
+
+    @cached_property
+    def targets(self) -> frozenset[str]:
+        """The tasks that the scenario is about."""
+        return frozenset(task for task, label in self.labels.items() if label == TARGET)

@@ -22,11 +22,10 @@ from lab.evidence import (
     in_hand,
     is_requeue,
     is_unsent,
-    lab_events,
     where_held,
 )
-from lab.facts import SENTINEL, facts_of, late_faults, slow_beats
-from lab.history import LAB, NANOSECONDS, Backlog, Event, Scalar, holes, in_order
+from lab.facts import facts_of, late_faults, slow_beats
+from lab.history import LAB, NANOSECONDS, SENTINEL, Backlog, Event, History, Scalar, holes, in_order
 from lab.landing import why_missed
 
 BROKER = "broker"  # the name of the broker's node
@@ -137,10 +136,10 @@ class Expectation:
     surprise: Surprise | None = None
 
 
-def judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
+def judge(events: Iterable[Event], backlog: Backlog) -> Judgement:
     """Decide every task, every surviving worker, and whether the evidence holds at all."""
     with _collecting_nothing():
-        return _judge(history, backlog)
+        return _judge(History(events), backlog)
 
 
 @contextmanager
@@ -155,36 +154,26 @@ def _collecting_nothing() -> Iterator[None]:
             gc.enable()
 
 
-def _judge(history: Sequence[Event], backlog: Backlog) -> Judgement:
-    labels = {e.task: str(e.detail.get("label", "")) for e in history if e.name == "asked" and e.task}
-    by_task: dict[str, list[Event]] = defaultdict(list)
-    by_node: dict[str, list[Event]] = defaultdict(list)
-    for event in history:
-        by_node[event.node].append(event)
-        if event.task and event.node != LAB:
-            by_task[event.task].append(event)
-    own = by_node.pop(LAB, [])
-    restarted = any(_ends_broker(e) for e in lab_events(own, "healed"))
-    dead = dead_nodes(own)
-    unfinished = {node: in_hand(events) for node, events in by_node.items() if node not in dead}
-    unrest = list(_unrest(history, own, labels, {node for node, tasks in unfinished.items() if tasks}))
+def _judge(history: History, backlog: Backlog) -> Judgement:
+    restarted = any(_ends_broker(e) for e in history.lab("healed"))
+    dead = dead_nodes(history)
+    unfinished = {node: in_hand(events) for node, events in history.nodes.items() if node not in dead}
+    unrest = list(_unrest(history, {node for node, tasks in unfinished.items() if tasks}))
     rested = not unrest and backlog.readable
     held, in_hands = where_held(backlog), set().union(*unfinished.values())
-    verdicts = []
-    for task in sorted(by_task.keys() | held.keys(), key=lambda t: (labels.get(t, ""), t)):
-        if labels.get(task) == SENTINEL:
+    labels, verdicts = history.labels, []
+    for task in sorted(history.tasks.keys() | held.keys(), key=lambda t: (labels.get(t, ""), t)):
+        if (label := labels.get(task, "unasked")) == SENTINEL:
             continue
-        where, open_ = held.get(task, ""), task in in_hands
-        evidence = gather(by_task[task], held=where, in_hand=open_, dead=dead, flags_lie=restarted)
-        verdicts.append(
-            TaskVerdict(task, labels.get(task, "unasked"), outcome_of(evidence, rested=rested), evidence)
-        )
-    workers = tuple(_workers(history, own, labels, dead))
+        events, where, open_ = history.tasks.get(task, ()), held.get(task, ""), task in in_hands
+        evidence = gather(events, held=where, in_hand=open_, dead=dead, flags_lie=restarted)
+        verdicts.append(TaskVerdict(task, label, outcome_of(evidence, rested=rested), evidence))
+    workers = tuple(_workers(history, dead))
     return Judgement(
         tasks=tuple(verdicts),
         workers=workers,
         doubts=tuple(_doubts(history, backlog, verdicts, workers, unrest)),
-        recovery=_recovery(history, labels),
+        recovery=_recovery(history),
         facts=facts_of(history, backlog),
     )
 
@@ -274,29 +263,28 @@ def _why_contradictory(evidence: Evidence) -> str | None:
 
 
 def _doubts(
-    history: Sequence[Event],
+    history: History,
     backlog: Backlog,
     verdicts: Sequence[TaskVerdict],
     workers: Sequence[WorkerVerdict],
     unrest: Sequence[str],
 ) -> Iterator[str]:
-    own = [event for event in history if event.node == LAB]
-    if not any(event.name == "asked" for event in history):
+    if not history.named("asked"):
         yield "nothing was published"
-    for event in lab_events(own, "defect"):
+    for event in history.lab("defect"):
         yield str(event.detail.get("what"))
-    yield from holes(history)
+    yield from holes(history.events)
     if not backlog.readable:
         yield "the broker could not be asked what it still holds"
-    yield from _restless(own, verdicts, workers)
-    if any(lab_events(own, "settled")):
+    yield from _restless(history, verdicts, workers)
+    if history.lab("settled"):
         held = (f"the broker holds {task}" for task in sorted({*backlog.ready, *backlog.unacked}))
         yield from (f"the lab took it for settled, and {why}" for why in (*unrest, *held))
     yield from slow_beats(history)
     yield from late_faults(history)
-    missed = (why_missed(history, event) for event in lab_events(own, "inject"))
+    missed = (why_missed(history, event) for event in history.lab("inject"))
     yield from (f"the fault did not land: {why}" for why in missed if why)
-    if any(str(e.detail.get("setting")).endswith("visibility_timeout") for e in lab_events(own, "tuned")):
+    if any(str(e.detail.get("setting")).endswith("visibility_timeout") for e in history.lab("tuned")):
         yield from _unprovoked_redeliveries(history)
     for verdict in verdicts:
         if verdict.outcome is Outcome.UNKNOWN:
@@ -304,17 +292,15 @@ def _doubts(
 
 
 def _restless(
-    own: Sequence[Event], verdicts: Sequence[TaskVerdict], workers: Sequence[WorkerVerdict]
+    history: History, verdicts: Sequence[TaskVerdict], workers: Sequence[WorkerVerdict]
 ) -> Iterator[str]:
     """A trial that did not come to rest counts only if what it was left with explains that."""
     if any(not worker.asked for worker in workers):
         yield "no sentinel could be published, so no worker is proved to take work"
     stranded = any(v.outcome is Outcome.STRANDED and v.evidence.coming for v in verdicts)
     stalled = any(worker.asked and not worker.resumed for worker in workers)
-    if not any(lab_events(own, "settled")) and not stranded and not stalled:
-        waited = next(
-            (str(e.detail.get("waited_for")) for e in lab_events(own, "deadline")), "it was cut off"
-        )
+    if not history.lab("settled") and not stranded and not stalled:
+        waited = next((str(e.detail.get("waited_for")) for e in history.lab("deadline")), "it was cut off")
         yield f"the trial did not come to rest: {waited}"
 
 
@@ -332,32 +318,30 @@ def _why_unknown(evidence: Evidence) -> str:
     return "it did not finish, the broker does not hold it, and the trial did not come to rest"
 
 
-def _unrest(
-    history: Sequence[Event], own: Sequence[Event], labels: Mapping[str, str], busy: set[str]
-) -> Iterator[str]:
+def _unrest(history: History, busy: set[str]) -> Iterator[str]:
     """Why the trial did not come to rest, from the whole logs: the live streams decide nothing."""
-    if not any(lab_events(own, "settled")):
+    if not history.lab("settled"):
         yield "it did not come to rest"
-    for node in _up(own):
+    for node in _up(history):
         if node in busy:
             yield f"{node} has unfinished work"
-    finished = {event.task for event in history if event.name == "finished"}
-    for task in sorted(task for task, label in labels.items() if label == SENTINEL and task not in finished):
-        yield f"{task} did not finish"
+    for task in sorted(task for task, label in history.labels.items() if label == SENTINEL):
+        if not any(event.name == "finished" for event in history.tasks[task]):
+            yield f"{task} did not finish"
 
 
-def _unprovoked_redeliveries(history: Sequence[Event]) -> Iterator[str]:
+def _unprovoked_redeliveries(history: History) -> Iterator[str]:
     """A broker that takes work from a healthy worker answers to the timeout that the lab shortened.
 
     One worker may receive a task once, and once more for each time that it gave it back or lost it with
     its connection. Workers that no fault struck may receive it once among all of them. A retry is a
     message more, which any worker may receive.
     """
-    struck = {str(e.detail.get("node")) for e in lab_events(history, "inject")}
+    struck = {str(e.detail.get("node")) for e in history.lab("inject")}
     copies = _copies(history)
-    received = Counter((e.task or "", e.node) for e in history if e.name == "received")
+    received = Counter((e.task or "", e.node) for e in history.named("received"))
     returned = _returned(history)
-    retried = Counter(e.task or "" for e in history if e.name == "retried")
+    retried = Counter(e.task or "" for e in history.named("retried"))
     healthy: Counter[str] = Counter()
     for (task, node), times in sorted(received.items()):
         if times - 1 > returned[task, node] + retried[task] + copies[task]:
@@ -369,15 +353,14 @@ def _unprovoked_redeliveries(history: Sequence[Event]) -> Iterator[str]:
             yield f"{task} was redelivered {times - 1} times among workers that no fault struck"
 
 
-def _copies(history: Iterable[Event]) -> Counter[str]:
+def _copies(history: History) -> Counter[str]:
     """How many messages more than one each task had: a step runs twice and publishes the next one twice."""
-    sent: Counter[str] = Counter()
-    for event in history:
-        sent[event.task or ""] += (event.name == "published") - (event.name == "retried")
+    sent = Counter(e.task or "" for e in history.named("published"))
+    sent.subtract(e.task or "" for e in history.named("retried"))
     return Counter({task: times - 1 for task, times in sent.items() if times > 1})
 
 
-def _returned(history: Iterable[Event]) -> Counter[tuple[str, str]]:
+def _returned(history: History) -> Counter[tuple[str, str]]:
     """How often each node gave each task back: rejected, or lost with its connection.
 
     A broker that dies may forget what it was told: then every acknowledgement may be as good as none.
@@ -385,7 +368,7 @@ def _returned(history: Iterable[Event]) -> Counter[tuple[str, str]]:
     returned: Counter[tuple[str, str]] = Counter()
     unanswered: Counter[tuple[str, str]] = Counter()
     answered: Counter[tuple[str, str]] = Counter()
-    for event in in_order(history):
+    for event in in_order(history.events):
         key = (event.task or "", event.node)
         if _forgets(event):
             returned.update(answered)
@@ -415,28 +398,26 @@ def _ends_broker(event: Event) -> bool:
 # --- workers and times --------------------------------------------------------------------------
 
 
-def _up(own: Sequence[Event]) -> list[str]:
+def _up(history: History) -> list[str]:
     """Every worker that came up, once."""
-    return list(dict.fromkeys(str(e.detail.get("node")) for e in lab_events(own, "worker-up")))
+    return list(dict.fromkeys(str(e.detail.get("node")) for e in history.lab("worker-up")))
 
 
-def _workers(
-    history: Sequence[Event], own: Sequence[Event], labels: Mapping[str, str], dead: set[str]
-) -> Iterator[WorkerVerdict]:
-    since = max((e.at for e in lab_events(own, "healed")), default=_fault_time(own))
-    asked = any(e.name == "publish-ok" and e.task and labels.get(e.task) == SENTINEL for e in history)
-    wanted = {str(e.detail.get("node")): e.detail.get("concurrency", 1) for e in lab_events(own, "worker-up")}
-    for node in _up(own):
+def _workers(history: History, dead: set[str]) -> Iterator[WorkerVerdict]:
+    since = max((e.at for e in history.lab("healed")), default=_fault_time(history))
+    asked = any(history.labels.get(e.task or "") == SENTINEL for e in history.named("publish-ok"))
+    wanted = {str(e.detail.get("node")): e.detail.get("concurrency", 1) for e in history.lab("worker-up")}
+    for node in _up(history):
         if node in dead:
             continue
-        mine = [e for e in history if e.node == node]
+        mine = history.of(node)
         took = (e.at for e in mine if e.name == "received" and since is not None and e.at > since)
         state = max((e for e in mine if e.name == "state"), key=lambda e: e.at, default=None)
         yield WorkerVerdict(
             node=node,
             asked=asked,
             after=_seconds(since, min(took, default=None)),
-            concurrency=_at_once(mine, labels),
+            concurrency=_at_once(mine, history.labels),
             wanted=int(wanted[node] or 1),
             state=", ".join(f"{k} {v}" for k, v in state.detail.items()) if state else "",
         )
@@ -461,15 +442,15 @@ def _held_together(events: Iterable[Event]) -> int:
     return len(waiting)
 
 
-def _recovery(history: Sequence[Event], labels: Mapping[str, str]) -> float | None:
+def _recovery(history: History) -> float | None:
     since = _fault_time(history)
-    finishes = (e.at for e in history if e.name == "finished" and e.task and labels.get(e.task) != SENTINEL)
+    finishes = (e.at for e in history.named("finished") if history.labels.get(e.task or "") != SENTINEL)
     last = max(finishes, default=None)
     return _seconds(since, last) if since is not None and last is not None and last > since else None
 
 
-def _fault_time(own: Sequence[Event]) -> int | None:
-    return min((e.at for e in lab_events(own, "landed")), default=None)
+def _fault_time(history: History) -> int | None:
+    return min((e.at for e in history.lab("landed")), default=None)
 
 
 def _seconds(since: int | None, until: int | None) -> float | None:

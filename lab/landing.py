@@ -8,16 +8,16 @@ for it that record is the whole proof.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.evidence import KILLS, OUT_OF_MEMORY, WHOLE_NODE, is_unsent
-from lab.history import LAB, Event
+from lab.history import Event, History
 
 
-def why_missed(history: Sequence[Event], inject: Event) -> str | None:
+def why_missed(history: History, inject: Event) -> str | None:
     """Why a fault does not count as landed at its phase, or ``None`` when it does."""
-    own = sorted((e for e in history if e.node == LAB), key=lambda e: e.seq)
+    own = sorted(history.own, key=lambda e: e.seq)
     about = inject.detail
     proof = next((e for e in own if e.name == "landed" and _proves(e, inject)), None)
     if proof is None:
@@ -34,10 +34,11 @@ def why_missed(history: Sequence[Event], inject: Event) -> str | None:
     shut = inject if about.get("fault") == OUT_OF_MEMORY else proof
     if any(e.detail.get("node") == holder and e.seq < shut.seq for e in opened):
         return f"the gate of {holder} was opened before the fault"
-    if any(e.name == "hold-expired" and e.node == holder and e.task == inject.task for e in history):
+    if any(e.node == holder and e.task == inject.task for e in history.named("hold-expired")):
         return f"the gate of {holder} opened by itself"
     killed = about.get("fault") in KILLS and about.get("node") == holder
-    return _PHASES[str(about["phase"])](Struck.by(inject, reached, history)) if killed else None
+    struck = Struck.by(inject, reached, history.tasks.get(str(inject.task), ()))
+    return _PHASES[str(about["phase"])](struck) if killed else None
 
 
 def _proves(landed: Event, inject: Event) -> bool:
@@ -73,9 +74,9 @@ class Struck:
     others: frozenset[str]  # what other nodes had done with the task before the fault
 
     @classmethod
-    def by(cls, inject: Event, reached: Event, history: Iterable[Event]) -> Struck:
+    def by(cls, inject: Event, reached: Event, about: Sequence[Event]) -> Struck:
+        """``about``: what nodes say of the task."""
         pid = inject.detail.get("pid", WHOLE_NODE)
-        about = [e for e in history if e.task == inject.task]
         node = [e for e in about if e.node == inject.detail.get("node")]
         return cls(
             task=str(inject.task),

@@ -12,11 +12,10 @@ from lab.brokers.profile import Profile
 from lab.cell import Cell
 from lab.engine.disks import Disk
 from lab.errors import Inconclusive
-from lab.facts import SENTINEL
 from lab.faults import Fault
 from lab.handles import Handle, Moment, Proxy, Publisher, Worker
 from lab.harm import Harm
-from lab.history import Backlog, Event, Scalar
+from lab.history import SENTINEL, Backlog, Event, Scalar
 from lab.judge import BROKER
 from lab.nodes import BEAT_COMMAND, PROXY_COMMAND, PUBLISHER_COMMAND, Nodes, Recorder
 from lab.queue import Queue

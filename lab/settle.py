@@ -12,9 +12,8 @@ from functools import partial
 from lab.brokers.base import Namespace
 from lab.errors import BrokerSilent, DeadlineExpired
 from lab.evidence import is_held
-from lab.facts import SENTINEL
 from lab.handles import Worker
-from lab.history import Event
+from lab.history import SENTINEL, Event
 from lab.nodes import Recorder
 from lab.watch import Watch
 

@@ -225,7 +225,7 @@ def counted(counts: Mapping[str, Mapping[str, int]]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class HistoryFile:
     """What a history file holds."""
 
     cell: str
@@ -235,7 +235,7 @@ class History:
     backlog: Backlog
 
 
-def read_history(path: Path) -> History:
+def read_history(path: Path) -> HistoryFile:
     """Read a history. Raises :class:`UsageError` for one that is cut off, edited, foreign or newer."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -246,7 +246,7 @@ def read_history(path: Path) -> History:
         newer = header["format"] > FORMAT
         expected = header["expectation"]
         held = last["backlog"]
-        whole = History(
+        whole = HistoryFile(
             cell=header["cell"],
             expectation=Expectation(
                 expected["outcomes"],

@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from lab.history import TARGET
 from lab.judge import Status, TaskVerdict
 from lab.report import plots, words
 from lab.report.advice import ENOUGH, advice, changes
@@ -30,7 +31,6 @@ FILES = Path(__file__).parent / "html"
 DIAGRAMS, TEXTS = 4_500_000, 2_500_000  # bytes of an HTML file that stays below 10 MB
 GUARD = "acknowledgement"  # the axis of the overview's columns
 OTHER = "other"
-TARGET = "target"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lab.facts import facts_of, late_faults, remembered, sent, slow_beats
-from lab.history import Backlog
+from lab.history import NANOSECONDS, Backlog, History
 
 from .story import story
 
@@ -25,7 +25,7 @@ ASKED = "web asked t label=target"
     ids=["told while it lasted", "told that it failed", "told by the undo itself", "of another task"],
 )
 def test_told_during_counts_what_publishers_heard_before_the_undo_began(lines, told):
-    assert facts_of(story(*lines), Backlog())["told_during"] == told
+    assert facts_of(History(story(*lines)), Backlog())["told_during"] == told
 
 
 @pytest.mark.parametrize(
@@ -39,16 +39,16 @@ def test_told_during_counts_what_publishers_heard_before_the_undo_began(lines, t
 )
 def test_finished_during_counts_the_tasks_that_a_fault_did_not_keep_from_ending(lines, finished):
     asked = (ASKED, "web asked o label=others", "web asked s label=sentinel")
-    assert facts_of(story(*asked, *lines), Backlog())["finished_during"] == finished
+    assert facts_of(History(story(*asked, *lines)), Backlog())["finished_during"] == finished
 
 
 def test_dead_counts_the_targets_in_the_dead_letter_queue():
-    history = story(ASKED, "web asked o label=others")
+    history = History(story(ASKED, "web asked o label=others"))
     assert facts_of(history, Backlog(dead=("t", "o")))["dead"] == 1
 
 
 def test_dead_letters_are_messages_of_which_a_task_may_have_several():
-    history = story(ASKED, "web asked o label=others", "web asked p label=others")
+    history = History(story(ASKED, "web asked o label=others", "web asked p label=others"))
     assert facts_of(history, Backlog(dead=("o", "o", "p", "t")))["dead_letters"] == "others 3, target 1"
 
 
@@ -58,23 +58,23 @@ def test_order_numbers_what_the_last_worker_started_as_it_was_published():
         "v/7 started a", "lab worker-up node=r", "p asked s label=sentinel", "r/7 started c", "r/7 started b",
         "r/7 started s",
     )  # fmt: skip
-    assert facts_of(history, Backlog())["order"] == "3 2"
+    assert facts_of(History(history), Backlog())["order"] == "3 2"
 
 
 BEATS = ("lab beat-up node=b every=3", "lab beat-up node=c every=3")
 
 
 def test_ticks_are_counted_for_each_beat():
-    assert sent(story(*BEATS, "b asked t", "c asked u", "c asked v")) == "b 1, c 2"
+    assert sent(History(story(*BEATS, "b asked t", "c asked u", "c asked v"))) == "b 1, c 2"
 
 
 def test_what_a_publisher_sends_is_no_tick():
-    assert sent(story(*BEATS, "p asked t")) == ""
+    assert sent(History(story(*BEATS, "p asked t"))) == ""
 
 
 def test_remembered_counts_the_ticks_before_a_beat_and_those_that_its_file_had():
     history = story(*BEATS, "b remembers runs=0", "b asked t", "b asked u", "c remembers runs=1", "c asked v")
-    assert remembered(history) == "c 1 of 2"
+    assert remembered(History(history)) == "c 1 of 2"
 
 
 @pytest.mark.parametrize(
@@ -88,18 +88,22 @@ def test_remembered_counts_the_ticks_before_a_beat_and_those_that_its_file_had()
     ids=["it waited", "it was due when it started", "it was due before it waited", "it was killed first"],
 )
 def test_a_beat_that_stood_still_before_its_first_tick_is_a_doubt(lines, doubts):
-    assert list(slow_beats(story(*BEATS, *lines))) == doubts
+    assert list(slow_beats(History(story(*BEATS, *lines)))) == doubts
+
+
+def late(lines, seconds):
+    """Which faults came late, where a line was written every so many ``seconds``."""
+    events = (replace(e, at=int(i * seconds * NANOSECONDS)) for i, e in enumerate(story(*lines)))
+    return list(late_faults(History(events)))
 
 
 @pytest.mark.parametrize(("cut", "doubts"), [(2, 0), (3, 1)])
 def test_a_fault_that_came_much_too_late_is_a_doubt(cut, doubts):
     lines = (ASKED, "web publish-ok t", "lab passed-by seconds=1", *["lab other"] * cut, "disk power-cut")
-    history = [replace(e, at=i * 300_000_000) for i, e in enumerate(story(*lines))]
-    found = list(late_faults([replace(e, at=e.at) for e in history]))
-    assert len(found) == doubts
+    assert len(late(lines, 0.3)) == doubts
 
 
 def test_a_crash_is_timed_by_the_moment_in_which_the_lab_began_it():
     lines = (ASKED, "web publish-ok t", "lab passed-by seconds=0", "lab inject fault=kill", "lab landed")
-    assert not list(late_faults([replace(e, at=i * 100_000_000) for i, e in enumerate(story(*lines))]))
-    assert list(late_faults([replace(e, at=i * 200_000_000) for i, e in enumerate(story(*lines))]))
+    assert not late(lines, 0.1)
+    assert late(lines, 0.2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.facts import cut_after
-from lab.history import Backlog
+from lab.history import Backlog, History
 from lab.judge import Outcome, judge
 
 from .story import proved, published, ran, story
@@ -54,4 +54,4 @@ def test_one_that_a_living_broker_forgot_is_the_doing_of_the_timeout_that_the_la
     ids=["published", "acknowledged", "no power cut", "told nothing"],
 )
 def test_how_long_after_the_last_word_about_a_target_the_power_was_cut(lines, milliseconds):
-    assert cut_after(story(*lines)) == milliseconds
+    assert cut_after(History(story(*lines))) == milliseconds

@@ -6,13 +6,13 @@ import pytest
 
 from lab.brokers.profile import SERVERS, Profile, names
 from lab.facts import facts_of
-from lab.history import Backlog
+from lab.history import Backlog, History
 
 from .story import published, story
 
 
 def results(*lines):
-    return facts_of(story(*lines), Backlog())["results"]
+    return facts_of(History(story(*lines)), Backlog())["results"]
 
 
 @pytest.mark.parametrize("name", names(SERVERS))
@@ -46,7 +46,8 @@ def test_states_are_counted_by_label_and_those_of_sentinels_are_not():
 
 
 def charges(*lines):
-    return facts_of(story(*published("t"), *published("a", "others"), *lines), Backlog())["charges"]
+    history = History(story(*published("t"), *published("a", "others"), *lines))
+    return facts_of(history, Backlog())["charges"]
 
 
 @pytest.mark.parametrize(
