@@ -155,7 +155,7 @@ def _collecting_nothing() -> Iterator[None]:
 
 
 def _judge(history: History, backlog: Backlog) -> Judgement:
-    restarted = any(_ends_broker(e) for e in history.lab("healed"))
+    restarted = any(_ends_broker(e) for e in (*history.lab("healed"), *history.lab("exited")))
     dead = dead_nodes(history)
     unfinished = {node: in_hand(events) for node, events in history.nodes.items() if node not in dead}
     unrest = list(_unrest(history, {node for node, tasks in unfinished.items() if tasks}))
@@ -387,12 +387,13 @@ def _returned(history: History) -> Counter[tuple[str, str]]:
 
 def _forgets(event: Event) -> bool:
     """Whether at this moment the broker died, and with it what it had not written."""
-    return event.node == LAB and event.name == "landed" and _ends_broker(event)
+    return event.node == LAB and event.name in ("landed", "exited") and _ends_broker(event)
 
 
 def _ends_broker(event: Event) -> bool:
-    ends = ("kill", "stop", "power-cut")
-    return event.detail.get("node") == BROKER and event.detail.get("fault") in ends
+    """Whether the broker ended by this fault, or here by itself."""
+    ended = event.name == "exited" or event.detail.get("fault") in ("kill", "stop", "power-cut")
+    return ended and event.detail.get("node") == BROKER
 
 
 # --- workers and times --------------------------------------------------------------------------

@@ -64,6 +64,11 @@ class Queue:
         """Wait until the broker has deleted it, because nobody used it."""
         self._ask_until(lambda: not self.namespace.has_queue(), "the broker to delete the queue")
 
+    def is_given_up(self) -> None:
+        """Wait until the broker runs, and has stopped all of this kind of queue."""
+        self._ask_until(self.namespace.is_given_up, "the broker to give up its queues")
+        self.record("given-up", node=BROKER)
+
     def has_blocked(self, count: int) -> None:
         """Wait until the broker has blocked so many connections of the trial, because they published."""
         what = f"the broker to block {count} connections"

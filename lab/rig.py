@@ -17,7 +17,7 @@ from lab.handles import Handle, Moment, Proxy, Publisher, Worker
 from lab.harm import Harm
 from lab.history import SENTINEL, Backlog, Event, Scalar
 from lab.judge import BROKER
-from lab.nodes import BEAT_COMMAND, PROXY_COMMAND, PUBLISHER_COMMAND, Nodes, Recorder
+from lab.nodes import BEAT_COMMAND, PHASE_SECONDS, PROXY_COMMAND, PUBLISHER_COMMAND, Nodes, Recorder
 from lab.queue import Queue
 from lab.servers.base import Beside
 from lab.servers.ledger import Ledger
@@ -209,6 +209,12 @@ class Rig:
         node = self._nodes.start(WIRE, (*PROXY_COMMAND, str(port), ALIAS), {}, takes_orders=True)
         self._nodes.await_ready(WIRE)
         return Proxy(node, self._nodes)
+
+    def broker_exits(self) -> None:
+        """Wait until the broker has ended by itself."""
+        self.watch.poll(lambda: not self.broker.node.state().running, "the broker to exit", PHASE_SECONDS)
+        state = self.broker.node.state()
+        self._record("exited", node=BROKER, code=state.exit_code, oom=state.oom_killed)
 
     def folder(self, name: str) -> str:
         """Make a folder that outlives the nodes that see it, each at the path SHARED."""

@@ -159,8 +159,14 @@ def damage_log(rig: Rig, how: str, task: str, *, mend: bool = False) -> Fault:
 def fill_disk(rig: Rig) -> Fault:
     """The disk of the broker has no room left, until it is healed."""
     broker = rig.broker
-    rig.queue.tune(BROKER, broker.save_often())
-    return DiskFull(BROKER, target=broker.node, disk=rig.disk, refuses=broker.disk_is_full)
+    rig.queue.tune(BROKER, broker.meet_full_disk())
+    return DiskFull(
+        BROKER,
+        target=broker.node,
+        disk=rig.disk,
+        refuses=broker.disk_is_full,
+        answers=broker.answers,
+    )
 
 
 def evict(rig: Rig, policy: str, key: str) -> Fault:

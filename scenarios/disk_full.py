@@ -57,7 +57,7 @@ def ends_worker(cell: Cell) -> bool:
 @disk_full.cannot
 def cannot(cell: Cell) -> str | None:
     if cell.broker != "redis":
-        return "RabbitMQ blocks its publishers long before that: see rabbitmq-alarm"
+        return "RabbitMQ refuses nothing: it blocks, ends or falls silent, see rabbitmq-disk-full"
     if cell.profile.startswith("redis-none"):
         return "a Redis that writes nothing does not mind a full disk"
     if ends_redis(cell) and cell.params["phase"] == "running":

@@ -94,6 +94,10 @@ class Namespace(ABC):
         """Have the broker write down now which queues it has. Most do when a queue is declared."""
         return
 
+    def is_given_up(self) -> bool:
+        """Whether the broker runs, and has stopped every queue of the trial's kind for good."""
+        raise NotImplementedError(f"a {type(self).__name__} gives up no queue")
+
     def delete_leaderless_queue(self) -> None:
         """Delete a queue that lost its log. Raises :class:`BrokerSilent` when it has not."""
         raise NotImplementedError(f"the queue of a {type(self).__name__} has no log of its own")
@@ -227,8 +231,8 @@ class Broker(Server):
         """Let it have so many bytes and no more; 0 gives back the limit that it was started with."""
         raise NotImplementedError(f"the memory of {type(self).__name__} is not limited by the lab ({size})")
 
-    def save_often(self) -> Settings:
-        """Have it write to its disk each second, if it would not; what was changed for that."""
+    def meet_full_disk(self) -> Settings:
+        """Have it come upon a full disk at once, by a write of its own; what was changed for that."""
         return {}
 
     def disk_is_full(self) -> bool:

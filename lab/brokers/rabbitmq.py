@@ -21,6 +21,7 @@ from lab.brokers.base import ALIAS, Broker, Depth, Namespace
 from lab.engine.adapter import LOOPBACK
 from lab.errors import BrokerSilent, DeadlineExpired
 from lab.history import Backlog
+from lab.settings import Settings
 
 USER = "lab"
 QUEUE = "celery"
@@ -29,6 +30,7 @@ ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.02
 NOT_FOUND = 404
 ALARMED = 503
+PROBE_BYTES = 1 << 16
 
 #: How each limit is read and set, and a value that no machine can keep. 0 of all memory is documented as the
 #: way to stop all publishing (https://www.rabbitmq.com/docs/memory); 1 EiB is more than any disk has free.
@@ -144,6 +146,21 @@ class RabbitMQ(Broker):
         answer = self.admin("GET", "health/checks/local-alarms", accept=ALARMED)
         found = answer.json().get("alarms", [])
         return [str(alarm["resource"]).split()[0] for alarm in found]  # *disk space*
+
+    def meet_full_disk(self) -> Settings:
+        """Its alarm looks at the disk every ten seconds at most, and would block publishers before."""
+        self.evaluate("ok = rabbit_disk_monitor:set_disk_free_limit(0).")
+        return {"disk_free_limit": 0}
+
+    def disk_is_full(self) -> bool:
+        """Have the server itself write a file that is longer than a block has room for."""
+        file = f"{self.profile.service.data}/lab-probe"
+        write = f'file:write_file("{file}", binary:copy(<<0>>, {PROBE_BYTES}))'
+        if self.agrees(f"{{error, enospc}} = {write}."):
+            return True
+        if self.agrees(f'ok = {write}, ok = file:delete("{file}").'):
+            return False
+        raise BrokerSilent("RabbitMQ does not say whether it can write to its disk", "run it again")
 
     def open(self, number: int) -> Namespace:
         name = f"trial-{number}"
@@ -283,6 +300,13 @@ class VirtualHost(Namespace):
         """
         if self._queue().get("type") == "quorum":  # only they are in that table
             self._broker.evaluate("ok = dets:sync(ra_directory_reverse).")
+
+    def is_given_up(self) -> bool:
+        """Whether Ra has stopped, and with it every quorum queue: none of its systems is left.
+
+        Nothing starts it again while the server runs (https://github.com/rabbitmq/ra/issues/585).
+        """
+        return self._broker.agrees("[] = supervisor:which_children(ra_systems_sup).")
 
     def delete_leaderless_queue(self) -> None:
         """Its only member is one that was started anew: it follows nobody, in the first term of all."""

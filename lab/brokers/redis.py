@@ -101,7 +101,7 @@ class Redis(Broker):
             client.delete("lab-probe")
         return False
 
-    def save_often(self) -> Settings:
+    def meet_full_disk(self) -> Settings:
         """Snapshots are taken by the clock: where they are, one is due each second from now."""
         with asking(), self.client() as client:
             told: Any = client.config_get("save")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lab.engine.disks import Disk
 from lab.engine.node import Node
-from lab.errors import BrokerSilent
+from lab.errors import BrokerSilent, NodeDead
 from lab.faults.base import Fault
 from lab.faults.kill import start_again
 
@@ -23,6 +23,7 @@ class DiskFull(Fault):
     target: Node = field(kw_only=True)
     disk: Disk = field(kw_only=True)
     refuses: Callable[[], bool] = field(kw_only=True)
+    answers: Callable[[], bool] = field(kw_only=True)
     _full: list[bool] = field(default_factory=list, kw_only=True)
 
     @property
@@ -54,12 +55,12 @@ class DiskFull(Fault):
         start_again(self.target)
 
     def reverted(self) -> str | None:
-        takes = not self._full and self._told() is False
+        takes = not self._full and self._told() is False and self.answers()
         return "the disk took a write, and so did the broker" if takes else None
 
     def _told(self) -> bool | None:
         """Whether the broker refuses a write; ``None`` when it does not answer."""
         try:
             return self.refuses()
-        except BrokerSilent:
+        except (BrokerSilent, NodeDead):
             return None
