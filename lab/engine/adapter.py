@@ -75,6 +75,10 @@ class Engine:
         with translated("ask the engine about itself"):
             return dict(self._api.info())
 
+    def is_rootless(self) -> bool:
+        """Whether it runs without root: it has no devices to give to a container."""
+        return any("rootless" in str(option) for option in self.info().get("SecurityOptions") or ())
+
     def image_id(self, image: str) -> str | None:
         """The id of a local image, ``None`` when it is not here."""
         with translated(f"look for the image {image}"):

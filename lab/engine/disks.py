@@ -148,7 +148,8 @@ def why_not(engine: Engine, image: str, kind: str) -> str | None:
         finally:
             disk.remove()
     except (CannotCutPower, EngineGone, Inconclusive) as error:
-        return error.wrong
+        rootless = "a rootless engine has no loop devices: " if engine.is_rootless() else ""
+        return f"{rootless}{error.wrong}"
     return None
 
 

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lab.engine.adapter import Engine, endpoint
+from lab.engine.disks import why_not
 from lab.engine.images import PYTHON_BASE, worker_image
 from lab.engine.programs import OPT_OUT, can_install
 from lab.errors import LabError
 
 NEEDED_GIB = 3
 GIB = 1024**3
+FILE_SYSTEM = "ext4"  # of the disk that is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,17 @@ def _engine(celery: str, images: Sequence[str]) -> Iterator[Check]:
         "the engine can limit the memory of a node (for out-of-memory)",
         "" if limits else "have the kernel's memory controller enabled: docker info says what is missing",
     )
+    yield from _disks(engine, worker_image(celery))
     for image in dict.fromkeys((PYTHON_BASE, *images, worker_image(celery))):
         here = engine.image_id(image) is not None
         yield Check(here, f"image {image}", "" if here else "make setup")
     left = engine.leftovers().names()
     yield Check(not left, f"{len(left)} things of dead runs in the engine", "make clean" if left else "")
+
+
+def _disks(engine: Engine, image: str) -> Iterator[Check]:
+    """Whether the power of a disk can be cut: tried, where the image that does it is here."""
+    if engine.image_id(image) is not None:
+        why = why_not(engine, image, FILE_SYSTEM)
+        what = "the engine can cut the power of a disk (for power-cut, disk-full)"
+        yield Check(why is None, what, f"not here: {why}" if why else "")
