@@ -90,7 +90,7 @@ def cut_after(history: History) -> Scalar:
     cut = next((e.at for e in history.of(DISK) if e.name == "power-cut"), None)
     if cut is None:
         return None
-    told = _last_word(history, cut)
+    told = _last_word(history, cut - 1)
     return None if told is None else round((cut - told) / 1_000_000)
 
 

@@ -152,7 +152,8 @@ class History:
         self._lab = _grouped(self.own, "name")
         self._named = _grouped(theirs, "name")
         self.tasks = _grouped(theirs, "task")
-        self.tasks.pop(None, None)
+        for nobody in (None, ""):
+            self.tasks.pop(nobody, None)
 
     def of(self, node: str) -> Sequence[Event]:
         """What one node says."""

@@ -155,8 +155,9 @@ def _collecting_nothing() -> Iterator[None]:
 
 
 def _judge(history: History, backlog: Backlog) -> Judgement:
-    restarted = any(_ends_broker(e) for e in (*history.lab("healed"), *history.lab("exited")))
     dead = dead_nodes(history)
+    healed = [e for e in history.lab("healed") if e.detail.get("node") == BROKER]
+    restarted = bool(healed) and (BROKER in dead or any(map(_ends_broker, healed)))
     unfinished = {node: in_hand(events) for node, events in history.nodes.items() if node not in dead}
     unrest = list(_unrest(history, {node for node, tasks in unfinished.items() if tasks}))
     rested = not unrest and backlog.readable
@@ -445,7 +446,7 @@ def _held_together(events: Iterable[Event]) -> int:
 
 def _recovery(history: History) -> float | None:
     since = _fault_time(history)
-    finishes = (e.at for e in history.named("finished") if history.labels.get(e.task or "") != SENTINEL)
+    finishes = (e.at for e in history.named("finished") if e.task and history.labels.get(e.task) != SENTINEL)
     last = max(finishes, default=None)
     return _seconds(since, last) if since is not None and last is not None and last > since else None
 

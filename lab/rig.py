@@ -451,5 +451,8 @@ class Rig:
 
     def _tune(self, node: str, overrides: Settings) -> None:
         """Record what the lab changed for a node against the trial's own settings."""
-        for change in self._tell_tuned(overrides):
+        changes = self._tell_tuned(overrides)
+        if len(changes) < len(overrides):
+            raise RuntimeError(f"lab.settings does not say what production has for all of {[*overrides]}")
+        for change in changes:
             self._record("tuned", node=node, setting=change.setting, value=str(change.value))

@@ -75,6 +75,10 @@ PRODUCTION: Mapping[str, tuple[str, str]] = {
         "20 since RabbitMQ 4.0, none before",
         "a quorum queue drops a message that came back 20 times, or keeps it for ever",
     ),
+    "disk_free_limit": (
+        "50 MB",
+        "RabbitMQ blocks publishers when there is less room, which it sees up to 10 s later",
+    ),
     "expires": (
         "none",
         "a queue without a consumer stays for ever; where one has an expiry, it is of minutes or hours",

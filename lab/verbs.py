@@ -165,6 +165,7 @@ def fill_disk(rig: Rig) -> Fault:
         target=broker.node,
         disk=rig.disk,
         refuses=broker.disk_is_full,
+        may_end=broker.ends_on_full_disk,
         answers=broker.answers,
     )
 

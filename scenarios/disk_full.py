@@ -33,6 +33,8 @@ def disk_full(rig: Rig) -> None:
         full = rig.inject(fill_disk(rig), worker.reaches("running", target))
         worker.release()
         worker.says("finished", target)
+    if ends_redis(rig.cell):
+        rig.broker_exits()
     if ends_worker(rig.cell):
         worker.exits()
     else:
@@ -76,6 +78,7 @@ def published(cell: Cell) -> Expectation:
     if ends_redis(cell):
         return Expectation(
             outcomes={"target": {"refused": 1}, "before": {"once": 1}},
+            facts={"exits": "broker 1"},
             because="with appendfsync always Redis ends rather than answer for what it could not write",
             source="redis 8.0 src/aof.c: flushAppendOnlyFile",
         )

@@ -235,6 +235,8 @@ class Broker(Server):
         """Have it come upon a full disk at once, by a write of its own; what was changed for that."""
         return {}
 
+    ends_on_full_disk = False  # at once, when it is asked to write
+
     def disk_is_full(self) -> bool:
         """Whether it refuses a write for want of room on its disk. Raises :class:`BrokerSilent`."""
         raise NotImplementedError(f"the lab asks no {type(self).__name__} for its disk")

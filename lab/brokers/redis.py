@@ -109,6 +109,8 @@ class Redis(Broker):
                 client.config_set("save", EACH_SECOND)
         return {"save": EACH_SECOND} if told["save"] else {}
 
+    ends_on_full_disk = True  # where it answers for nothing that it has not written
+
     def disk_is_full(self) -> bool:
         """Ask by writes that together are more than the last block of a file has room for."""
         with asking(), self.client(DATABASES - 1) as client:

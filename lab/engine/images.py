@@ -77,7 +77,7 @@ RECIPES: Mapping[str, Recipe] = {
     "redis:6.0": Recipe("bullseye", "redis-server"),
     "redis:7.0": Recipe("bookworm", "redis-server"),
     "redis:8.0": Recipe("trixie", "redis-server"),
-    "rabbitmq:3.8-management": Recipe("bullseye", "rabbitmq-server", f"{_MANAGEMENT}; {_FIRST_USER}"),
+    "rabbitmq:3.8-management": Recipe("bullseye", "rabbitmq-server", f"{_MANAGEMENT} && {_FIRST_USER}"),
     "rabbitmq:3.10-management": Recipe("bookworm", "rabbitmq-server", _MANAGEMENT),
     "rabbitmq:4.0-management": Recipe("trixie", "rabbitmq-server", _MANAGEMENT),
     "postgres:17": Recipe("trixie", "postgresql-17", _ENTRYPOINT),

@@ -7,22 +7,24 @@ from dataclasses import dataclass, field
 
 from lab.engine.disks import Disk
 from lab.engine.node import Node
-from lab.errors import BrokerSilent, NodeDead
+from lab.errors import Inconclusive
 from lab.faults.base import Fault
 from lab.faults.kill import start_again
 
 
 @dataclass(frozen=True, slots=True)
 class DiskFull(Fault):
-    """The disk of a broker has no room left, and the broker has met that: it refuses a write, or has ended.
+    """The disk of a broker has no room left, and the broker has met that: it refuses a write.
 
-    ``refuses`` asks it by a write that is not as small as the room in the last block of a file. The undo
-    gives the room back, and starts a broker that has ended.
+    ``refuses`` asks it by a write that is not as small as the room in the last block of a file. One that
+    ``may_end`` of that is proof as well: else what is done to it next would meet nobody. The undo gives the
+    room back, and starts a broker that has ended.
     """
 
     target: Node = field(kw_only=True)
     disk: Disk = field(kw_only=True)
     refuses: Callable[[], bool] = field(kw_only=True)
+    may_end: bool = field(kw_only=True)
     answers: Callable[[], bool] = field(kw_only=True)
     _full: list[bool] = field(default_factory=list, kw_only=True)
 
@@ -44,7 +46,7 @@ class DiskFull(Fault):
         if self._told() is True:
             return "the disk took no write any more, and the broker refuses one"
         state = self.target.state()
-        if state.running:
+        if state.running or not self.may_end:
             return None
         return f"the disk took no write any more, and the broker ended: exit code {state.exit_code}"
 
@@ -55,12 +57,15 @@ class DiskFull(Fault):
         start_again(self.target)
 
     def reverted(self) -> str | None:
-        takes = not self._full and self._told() is False and self.answers()
+        if self._full:
+            return None
+        start_again(self.target)  # one that was still about to end when there was room again
+        takes = self.answers() and self._told() is False
         return "the disk took a write, and so did the broker" if takes else None
 
     def _told(self) -> bool | None:
         """Whether the broker refuses a write; ``None`` when it does not answer."""
         try:
             return self.refuses()
-        except (BrokerSilent, NodeDead):
+        except Inconclusive:
             return None

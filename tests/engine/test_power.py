@@ -131,14 +131,25 @@ def test_a_full_disk_takes_no_write_and_freed_it_has_what_it_had(writer, disk):
 
 @pytest.mark.parametrize(
     ("profile", "told"),
-    [("redis-aof-everysec", "the broker refuses one"), ("redis-aof-always", "the broker ended: exit code 1")],
+    [
+        ("redis-aof-everysec", "the broker refuses one"),
+        ("redis-aof-always", "the broker ended: exit code 1"),
+        ("rabbitmq-classic", "the broker refuses one"),
+    ],
 )
 def test_a_broker_on_a_full_disk_refuses_a_write_or_ends_and_with_room_it_takes_one(
     stages, kind, profile, told
 ):
     with stages.own(Profile.load(profile), disk=kind) as stage:
         broker = stage.broker
-        fault = DiskFull("broker", target=broker.node, disk=broker.disk, refuses=broker.disk_is_full)
+        fault = DiskFull(
+            "broker",
+            target=broker.node,
+            disk=broker.disk,
+            refuses=broker.disk_is_full,
+            may_end=broker.ends_on_full_disk,
+            answers=broker.answers,
+        )
         assert fault.proof() is None
         fault.inject()
         until(lambda: fault.proof() is not None)

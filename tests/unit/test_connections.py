@@ -68,8 +68,10 @@ class TestOutcomes:
         assert outcome(*fault("kill"), *ran("t", "w", 7, "redelivered=yes"))[0] == {"once": 1}
 
     def test_so_does_one_that_ended_by_itself(self):
+        again = ran("t", "w", 7, "redelivered=yes")
         exited = "lab exited node=broker code=1"
-        assert outcome(exited, *ran("t", "w", 7, "redelivered=yes"))[0] == {"once": 1}
+        assert outcome(exited, "lab healed fault=disk-full node=broker", *again)[0] == {"once": 1}
+        assert outcome(*again, exited)[0] == {"redelivered": 1}
 
     def test_a_broker_that_was_only_frozen_flags_truly(self):
         assert outcome(*fault("freeze"), *ran("t", "w", 7, "redelivered=yes"))[0] == {"redelivered": 1}

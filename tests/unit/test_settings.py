@@ -70,7 +70,7 @@ def test_the_production_defaults_that_are_told_are_those_of_the_installed_celery
     from kombu.transport.redis import Channel
 
     of_the_broker = {"delivery-limit", "consumer_timeout", "channel_tick_interval"}
-    of_the_broker |= {"expires", "max-length", "message-ttl", "save"}
+    of_the_broker |= {"expires", "max-length", "message-ttl", "save", "disk_free_limit"}
     for name in settings.PRODUCTION.keys() - of_the_broker:
         if name.startswith(settings.TRANSPORT):
             default = getattr(Channel, name.removeprefix(settings.TRANSPORT))
