@@ -31,7 +31,7 @@ from .events import emit
 MOUNT = "/disk"
 IMAGE = "/image/disk"
 MARKER = ".celery-lab"
-MEBIBYTES = 512  # sparse: the image takes what is written
+MEBIBYTES = 2048  # sparse: the image takes what is written. RabbitMQ 3.8 preallocates its log, for each start
 LOOP_MAJOR = 7
 LOOP_CONTROL = (10, 237)
 LOOP_CTL_GET_FREE, LOOP_SET_FD, LOOP_SET_STATUS64 = 0x4C82, 0x4C00, 0x4C04
