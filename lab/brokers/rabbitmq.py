@@ -106,9 +106,11 @@ class RabbitMQ(Broker):
                     connection.close()
 
     def version(self) -> str:
-        version = str(self.admin("GET", "overview").json()["rabbitmq_version"])
+        version = self.admin("GET", "overview").json().get("rabbitmq_version")
+        if not version:  # seen with 3.8 and 3.10 while they start
+            raise BrokerSilent("RabbitMQ does not say its version yet", "run it again")
         with self.channel("/"):
-            return version
+            return str(version)
 
     def shut_down(self) -> None:
         self.node.begin(["sh", "-c", ASK, "sh", "rabbit:stop_and_halt().", BY_A_NODE])
