@@ -16,9 +16,9 @@ from lab.faults.kill import start_again
 class DiskFull(Fault):
     """The disk of a broker has no room left, and the broker has met that: it refuses a write.
 
-    ``refuses`` asks it by a write that is not as small as the room in the last block of a file. One that
-    ``may_end`` of that is proof as well: else what is done to it next would meet nobody. The undo gives the
-    room back, and starts a broker that has ended.
+    ``refuses`` asks it by a write that is not as small as the room in the last block of a file. For a
+    broker that ``may_end`` of that write its end is proof as well; of any other it would mean that what is
+    published next meets nobody. The undo gives the room back, and starts a broker that has ended.
     """
 
     target: Node = field(kw_only=True)
